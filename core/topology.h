@@ -1,0 +1,56 @@
+/* topology.h: GPUs and the directed links between them.
+ * A topology is a list of planes, each a forest over the GPUs: every vertex but a root hangs on its
+ * parent by one link up and one link down. Two GPUs talk over the first plane in which they share a root:
+ * up to the lowest common vertex, then down. One NVSwitch node is one plane of depth 1; nodes joined by a
+ * network add a second plane of NIC links; a PCIe server is one plane GPU - switch - socket - root. */
+#ifndef TDM_TOPOLOGY_H
+#define TDM_TOPOLOGY_H
+
+#include "device.h"
+
+#define TDM_ROUTE_MAX 12u /* links of the longest route */
+
+typedef struct tdm_link {
+    const char *name;        /* unique, fit for an XML id */
+    double bytes_per_s;      /* usable by payload, one direction */
+    double latency_s;
+} tdm_link;
+
+typedef struct tdm_plane {
+    const char *name;       /* "nvlink", "pcie", "network" */
+    uint32_t n_vertices;    /* vertex g < n_gpus is GPU g; the rest are switches */
+    const int32_t *parent;  /* [n_vertices], -1: a root, or a GPU that is not in this plane */
+    const uint32_t *up;     /* [n_vertices] link to the parent; unused for roots */
+    const uint32_t *down;   /* [n_vertices] link from the parent */
+} tdm_plane;
+
+typedef struct tdm_topology {
+    const char *name;
+    const char *description;
+    uint32_t n_gpus;
+    uint32_t gpus_per_node;
+    const char *device_name;
+    uint32_t n_links;
+    const tdm_link *links;   /* [n_links] */
+    uint32_t n_planes;
+    const tdm_plane *planes; /* [n_planes] */
+    tdm_value link_bytes_per_s;    /* of the GPU's own port: what reports quote */
+    tdm_value collective_launch_s; /* fixed time of one collective (its kernel, synchronisation) */
+    tdm_value p2p_launch_s;        /* the same of one send/receive */
+    tdm_grade grade;               /* worst of all numbers in the file */
+} tdm_topology;
+
+typedef struct tdm_route {
+    uint32_t n_links;
+    uint32_t links[TDM_ROUTE_MAX];
+    double latency_s; /* sum over the links */
+} tdm_route;
+
+/* The links from GPU src to GPU dst, in order. src == dst gives an empty route. Returns false when
+ * the two share no plane or the route is longer than TDM_ROUTE_MAX. */
+bool tdm_topology_route(const tdm_topology *topology, uint32_t src, uint32_t dst, tdm_route *route);
+
+/* True when every route is exactly one up-link and one down-link of one plane of depth 1. */
+bool tdm_topology_is_single_switch(const tdm_topology *topology);
+
+#endif
