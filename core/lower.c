@@ -1,0 +1,189 @@
+/* lower.c: from a scenario to a plan: mesh, kinds, one role per stage, passes, routing. */
+#include "lower.h"
+
+#include "lower_build.h"
+#include "routing.h"
+
+#include <string.h>
+
+static tdm_dims dims_of(const tdm_scenario *sc, const tdm_schedule *schedule)
+{
+    const tdm_parallel *p = &sc->parallel;
+    tdm_dims d = {.scenario = sc,
+                  .tp = p->tp,
+                  .ep = p->ep,
+                  .pp = p->pp,
+                  .sequence_parallel = p->sequence_parallel && p->tp > 1,
+                  .train = sc->training.train && !schedule->forward_only,
+                  .split = schedule->splits_backward,
+                  .element = tdm_dtype_bytes(sc->training.dtype)};
+    if (sc->pass_times.given)
+        return d;
+    d.tokens = (uint64_t)sc->micro_batch_size * sc->seq_length;
+    d.residual_tokens = d.sequence_parallel ? d.tokens / d.tp : d.tokens;
+    d.routed_tokens = d.tokens / d.tp;
+    d.x_bytes = d.residual_tokens * sc->model.hidden_size * d.element;
+    return d;
+}
+
+/* What lowering cannot express; the loader reports the same with line and column. */
+static tdm_code check_supported(const tdm_scenario *sc, tdm_error *err)
+{
+    const tdm_parallel *p = &sc->parallel;
+    const tdm_model *m = &sc->model;
+    tdm_code code = TDM_OK;
+    if (p->cp != 1)
+        code = tdm_error_add(err, TDM_E_INVALID, "parallel.context_parallel_size: %u: only 1 is supported", p->cp);
+    if (sc->num_microbatches == 0)
+        code = tdm_error_add(err, TDM_E_INVALID, "schedule.num_microbatches: 0: at least 1");
+    if (sc->pass_times.given)
+        return code;
+    uint64_t tokens = (uint64_t)sc->micro_batch_size * sc->seq_length;
+    if (m->num_experts > 0 && p->etp != 1)
+        code = tdm_error_add(err, TDM_E_INVALID,
+                             "parallel.expert_tensor_parallel_size: %u: only 1 is supported with experts", p->etp);
+    if (m->num_layers % p->pp != 0)
+        code = tdm_error_add(err, TDM_E_INVALID, "parallel.pipeline_model_parallel_size: %u does not divide %u layers",
+                             p->pp, m->num_layers);
+    if (m->num_attention_heads % p->tp != 0 || m->num_query_groups % p->tp != 0 || m->vocab_size % p->tp != 0 ||
+        (m->num_experts == 0 && m->ffn_hidden_size % p->tp != 0) || tokens % p->tp != 0)
+        code = tdm_error_add(err, TDM_E_INVALID,
+                             "parallel.tensor_model_parallel_size: %u does not divide heads %u, query groups %u, "
+                             "vocabulary %u, feed-forward size %u or tokens %llu",
+                             p->tp, m->num_attention_heads, m->num_query_groups, m->vocab_size, m->ffn_hidden_size,
+                             (unsigned long long)tokens);
+    if (m->num_experts % p->ep != 0)
+        code = tdm_error_add(err, TDM_E_INVALID, "parallel.expert_model_parallel_size: %u does not divide %u experts",
+                             p->ep, m->num_experts);
+    return code;
+}
+
+/* Indices of a model's kinds in plan->kinds. */
+enum { KIND_EMBEDDING, KIND_LAYER, KIND_HEAD, KIND_IN, KIND_OUT, N_MODEL_KINDS };
+
+static void lower_kinds(tdm_arena *arena, const tdm_dims *d, tdm_plan *plan)
+{
+    if (d->scenario->pass_times.given) {
+        plan->n_kinds = d->pp + 2;
+        tdm_kind *kinds = TDM_ALLOC(arena, tdm_kind, plan->n_kinds);
+        for (uint32_t s = 0; s < d->pp; s++)
+            tdm_lower_timed(arena, d, s, &kinds[s]);
+        tdm_lower_boundary_in(arena, d, &kinds[d->pp]);
+        tdm_lower_boundary_out(arena, d, &kinds[d->pp + 1]);
+        plan->kinds = kinds;
+        return;
+    }
+    plan->n_kinds = d->pp > 1 ? N_MODEL_KINDS : KIND_IN;
+    tdm_kind *kinds = TDM_ALLOC(arena, tdm_kind, plan->n_kinds);
+    tdm_lower_embedding(arena, d, &kinds[KIND_EMBEDDING]);
+    tdm_lower_layer(arena, d, &kinds[KIND_LAYER]);
+    tdm_lower_head(arena, d, &kinds[KIND_HEAD]);
+    if (d->pp > 1) {
+        tdm_lower_boundary_in(arena, d, &kinds[KIND_IN]);
+        tdm_lower_boundary_out(arena, d, &kinds[KIND_OUT]);
+    }
+    plan->kinds = kinds;
+}
+
+static void add_block(tdm_chunk *chunk, tdm_block *blocks, uint32_t kind, uint32_t first_layer, uint32_t count)
+{
+    blocks[chunk->n_blocks++] =
+        (tdm_block){.kind = (uint16_t)kind, .first_layer = first_layer, .count = count};
+    chunk->n_positions += count;
+}
+
+static void lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t stage, tdm_chunk *chunk)
+{
+    enum { MAX_BLOCKS = 4 };
+    tdm_block *blocks = TDM_ALLOC(arena, tdm_block, MAX_BLOCKS);
+    bool first = stage == 0, last = stage + 1 == d->pp, timed = d->scenario->pass_times.given;
+    *chunk = (tdm_chunk){.blocks = blocks, .virtual_stage = stage};
+    if (!first)
+        add_block(chunk, blocks, timed ? d->pp : KIND_IN, 0, 1);
+    if (timed) {
+        add_block(chunk, blocks, stage, 0, 1);
+    } else {
+        uint32_t layers = d->scenario->model.num_layers / d->pp;
+        if (first)
+            add_block(chunk, blocks, KIND_EMBEDDING, 0, 1);
+        add_block(chunk, blocks, KIND_LAYER, stage * layers, layers);
+        if (last)
+            add_block(chunk, blocks, KIND_HEAD, 0, 1);
+    }
+    if (!last)
+        add_block(chunk, blocks, timed ? d->pp + 1 : KIND_OUT, 0, 1);
+}
+
+static void lower_passes(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule, uint32_t stage,
+                         uint32_t num_microbatches, tdm_role *role)
+{
+    uint32_t n = schedule->order(stage, d->pp, num_microbatches, NULL, 0);
+    bool steps = d->train && !d->scenario->pass_times.given;
+    tdm_pass *passes = TDM_ALLOC(arena, tdm_pass, n + 1);
+    schedule->order(stage, d->pp, num_microbatches, passes, n);
+    if (steps)
+        passes[n++] = (tdm_pass){.kind = TDM_PASS_O};
+    role->passes = passes;
+    role->n_passes = n;
+}
+
+static void lower_roles(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule, tdm_plan *plan)
+{
+    tdm_role *roles = TDM_ALLOC(arena, tdm_role, d->pp);
+    uint16_t *role_of = TDM_ALLOC(arena, uint16_t, plan->mesh.world);
+    plan->roles = roles;
+    plan->n_roles = d->pp;
+    plan->role_of = role_of;
+    for (uint32_t rank = 0; rank < plan->mesh.world; rank++)
+        role_of[rank] = (uint16_t)tdm_mesh_stage(&plan->mesh, rank);
+    for (uint32_t stage = 0; stage < d->pp; stage++) {
+        tdm_chunk *chunk = TDM_ALLOC(arena, tdm_chunk, 1);
+        lower_chunk(arena, d, stage, chunk);
+        roles[stage] = (tdm_role){.stage = stage, .chunks = chunk, .n_chunks = 1};
+        lower_passes(arena, d, schedule, stage, plan->num_microbatches, &roles[stage]);
+        if (d->train && !plan->pass_times)
+            tdm_lower_optimizer(arena, plan, &roles[stage]);
+    }
+}
+
+tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedule_name, uint32_t num_microbatches,
+                   tdm_plan *plan, tdm_error *err)
+{
+    const tdm_schedule *schedule = tdm_schedule_find(schedule_name);
+    if (!schedule)
+        return tdm_error_add(err, TDM_E_INVALID, "schedule.name: '%s': unknown schedule", schedule_name);
+    tdm_code code = check_supported(sc, err);
+    if (code != TDM_OK)
+        return code;
+    const tdm_parallel *p = &sc->parallel;
+    bool moe = !sc->pass_times.given && sc->model.num_experts > 0;
+    tdm_plan out = {.name = sc->name,
+                    .schedule = schedule->name,
+                    .train = sc->training.train && !schedule->forward_only,
+                    .pass_times = sc->pass_times.given,
+                    .send_s = sc->pass_times.given ? sc->pass_times.send_s : 0,
+                    .model = sc->model,
+                    .training = sc->training,
+                    .parallel = sc->parallel,
+                    .routing_spec = sc->routing,
+                    .micro_batch_size = sc->micro_batch_size,
+                    .seq_length = sc->seq_length,
+                    .num_microbatches = num_microbatches};
+    out.training.train = out.train;
+    code = tdm_mesh_init(&out.mesh, p->tp, p->cp, p->dp, p->pp, moe ? p->ep : 1, moe ? p->etp : 1, err);
+    if (code != TDM_OK)
+        return code;
+    tdm_dims *dims = TDM_ALLOC(arena, tdm_dims, 1);
+    *dims = dims_of(sc, schedule);
+    if (!moe)
+        dims->ep = 1;
+    lower_kinds(arena, dims, &out);
+    lower_roles(arena, dims, schedule, &out);
+    if (moe) {
+        code = tdm_routing_table_build(arena, &out, &out.routing, err);
+        if (code != TDM_OK)
+            return code;
+    }
+    *plan = out;
+    return TDM_OK;
+}

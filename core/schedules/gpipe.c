@@ -1,0 +1,20 @@
+/* gpipe: all forwards, then all backwards. Source: Huang et al. 2019, GPipe. */
+#include "schedule.h"
+
+static uint32_t order(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes, uint32_t capacity)
+{
+    (void)stage;
+    (void)n_stages;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < n_microbatches; i++)
+        tdm_schedule_put(passes, capacity, &n, TDM_PASS_F, i);
+    for (uint32_t i = 0; i < n_microbatches; i++)
+        tdm_schedule_put(passes, capacity, &n, TDM_PASS_BW, i);
+    return n;
+}
+
+const tdm_schedule tdm_schedule_gpipe = {
+    .name = "gpipe",
+    .summary = "all forwards, then all backwards; keeps the activations of every microbatch",
+    .order = order,
+};
