@@ -1,0 +1,241 @@
+/* analytic.c: list scheduling over the plan: every communication op takes the time it has on idle links.
+ * A work list of ranks; each rank's walker goes on until it blocks; a communication op ends when all members' turns have come. */
+#include "engine.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+/* Communication ops handed out and not ended, of one stream of one rank: a ring that grows. */
+typedef struct fifo {
+    tdm_comm *items;
+    uint32_t capacity, head, count;
+    bool joined; /* the head waits in its communicator */
+} fifo;
+
+/* A member that waits in a communicator. */
+typedef struct arrival {
+    uint32_t rank;
+    tdm_stream stream;
+    double start_s;
+} arrival;
+
+/* Times of the ops of one communicator that do not depend on routing. */
+typedef struct known_time {
+    const tdm_op *op;
+    double seconds;
+    struct known_time *next;
+} known_time;
+
+typedef struct communicator {
+    uint64_t id;
+    uint32_t n_members, n_arrived;
+    arrival *arrivals; /* [n_members] */
+    double latest_s;
+    known_time *known;
+} communicator;
+
+typedef struct engine {
+    tdm_arena *arena, *scratch;
+    const tdm_plan *plan;
+    const tdm_machine *machine;
+    tdm_walker **walkers;  /* [world] */
+    fifo (*fifos)[TDM_N_STREAMS];
+    uint32_t *work;        /* ranks to advance: a stack without duplicates */
+    uint32_t n_work;
+    bool *in_work;
+    communicator **table;  /* open addressing by id */
+    uint32_t table_size, n_communicators;
+    tdm_flow *flows;
+} engine;
+
+static uint32_t table_slot(communicator *const *table, uint32_t size, uint64_t id)
+{
+    uint32_t slot = (uint32_t)((id * 0x9E3779B97F4A7C15u) >> 40) & (size - 1);
+    while (table[slot] && table[slot]->id != id)
+        slot = (slot + 1) & (size - 1);
+    return slot;
+}
+
+static void grow_table(engine *e)
+{
+    uint32_t size = e->table_size ? e->table_size * 2 : 256;
+    communicator **table = TDM_ALLOC(e->arena, communicator *, size);
+    for (uint32_t i = 0; i < e->table_size; i++)
+        if (e->table[i])
+            table[table_slot(table, size, e->table[i]->id)] = e->table[i];
+    e->table = table;
+    e->table_size = size;
+}
+
+static communicator *find_communicator(engine *e, tdm_comm_id id)
+{
+    if (2 * e->n_communicators >= e->table_size)
+        grow_table(e);
+    uint32_t slot = table_slot(e->table, e->table_size, id.id);
+    if (!e->table[slot]) {
+        communicator *c = TDM_ALLOC(e->arena, communicator, 1);
+        c->id = id.id;
+        c->n_members = id.n_members;
+        c->arrivals = TDM_ALLOC(e->arena, arrival, id.n_members);
+        e->table[slot] = c;
+        e->n_communicators++;
+    }
+    return e->table[slot];
+}
+
+static void push(engine *e, fifo *f, const tdm_comm *comm)
+{
+    if (f->count == f->capacity) {
+        uint32_t capacity = f->capacity ? f->capacity * 2 : 4;
+        tdm_comm *items = TDM_ALLOC(e->arena, tdm_comm, capacity);
+        for (uint32_t i = 0; i < f->count; i++)
+            items[i] = f->items[(f->head + i) % f->capacity];
+        f->items = items;
+        f->capacity = capacity;
+        f->head = 0;
+    }
+    f->items[(f->head + f->count++) % f->capacity] = *comm;
+}
+
+static void add_work(engine *e, uint32_t rank)
+{
+    if (!e->in_work[rank]) {
+        e->in_work[rank] = true;
+        e->work[e->n_work++] = rank;
+    }
+}
+
+/* Seconds from the last member's start to the end, on idle links. */
+static double comm_seconds(engine *e, communicator *c, const tdm_comm *comm)
+{
+    const tdm_op *op = comm->instance.op;
+    for (const known_time *k = c->known; k; k = k->next)
+        if (k->op == op)
+            return k->seconds;
+    double latency_s;
+    uint32_t n = tdm_comm_flows(e->plan, e->machine->topology, comm->rank, &comm->instance, e->flows, &latency_s);
+    double seconds = latency_s;
+    if (n > 0)
+        seconds += tdm_flows_time(e->scratch, e->machine->topology, e->flows, n);
+    tdm_arena_free(e->scratch); /* large flow sets only: small ones need none */
+    if (op->kind != TDM_OP_ALL_TO_ALL) {
+        known_time *k = TDM_ALLOC(e->arena, known_time, 1);
+        *k = (known_time){.op = op, .seconds = seconds, .next = c->known};
+        c->known = k;
+    }
+    return seconds;
+}
+
+static void finish(engine *e, communicator *c, const tdm_comm *comm)
+{
+    double end_s = c->latest_s + comm_seconds(e, c, comm);
+    uint32_t n = c->n_arrived;
+    c->n_arrived = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const arrival *a = &c->arrivals[i];
+        fifo *f = &e->fifos[a->rank][a->stream];
+        tdm_walker_done(e->walkers[a->rank], &f->items[f->head], a->start_s, end_s);
+        f->head = (f->head + 1) % f->capacity;
+        f->count--;
+        f->joined = false;
+        add_work(e, a->rank);
+    }
+}
+
+/* Lets the head of a stream join its communicator when its turn has come; ends the op when it is the last member. */
+static void join_head(engine *e, uint32_t rank, tdm_stream stream)
+{
+    fifo *f = &e->fifos[rank][stream];
+    if (f->count == 0 || f->joined)
+        return;
+    f->joined = true;
+    tdm_comm comm = f->items[f->head];
+    double tail_s;
+    tdm_walker_n_done(e->walkers[rank], stream, &tail_s);
+    double start_s = fmax(comm.ready_s, tail_s);
+    communicator *c = find_communicator(e, tdm_comm_identify(e->plan, rank, &comm.instance));
+    assert(c->n_arrived < c->n_members);
+    c->latest_s = c->n_arrived == 0 ? start_s : fmax(c->latest_s, start_s);
+    c->arrivals[c->n_arrived++] = (arrival){rank, stream, start_s};
+    if (c->n_arrived == c->n_members)
+        finish(e, c, &comm);
+}
+
+static void advance(engine *e, uint32_t rank)
+{
+    for (;;) {
+        tdm_comm comm;
+        tdm_stream stream;
+        uint64_t sequence;
+        for (int s = 0; s < TDM_N_STREAMS; s++)
+            join_head(e, rank, (tdm_stream)s);
+        tdm_walk walk = tdm_walker_next(e->walkers[rank], &comm, &stream, &sequence);
+        if (walk == TDM_WALK_COMM) {
+            push(e, &e->fifos[rank][comm.instance.op->stream], &comm);
+            continue;
+        }
+        double tail_s;
+        if (walk == TDM_WALK_BLOCKED && tdm_walker_n_done(e->walkers[rank], stream, &tail_s) >= sequence)
+            continue;
+        break;
+    }
+}
+
+/* Names the first rank whose program did not end, and what it stands at. */
+static tdm_code report_stuck(const engine *e, tdm_error *err)
+{
+    for (uint32_t rank = 0; rank < e->plan->mesh.world; rank++)
+        for (int s = 0; s < TDM_N_STREAMS; s++) {
+            const fifo *f = &e->fifos[rank][s];
+            if (f->count == 0)
+                continue;
+            const tdm_comm *comm = &f->items[f->head];
+            return tdm_error_add(err, TDM_E_INTERNAL,
+                                 "deadlock: rank %u waits in %s '%s' on stream %s, pass %s of microbatch %u, for members "
+                                 "that never come",
+                                 rank, tdm_op_kind_name(comm->instance.op->kind), comm->instance.op->name,
+                                 tdm_stream_name((tdm_stream)s), tdm_pass_kind_name(comm->instance.pass.kind),
+                                 comm->instance.pass.microbatch);
+        }
+    return TDM_OK;
+}
+
+/* Room for the state of every rank; all ranks are to be advanced. */
+static void init(engine *e, const tdm_costs *costs, tdm_trace *trace)
+{
+    uint32_t world = e->plan->mesh.world;
+    e->walkers = TDM_ALLOC(e->arena, tdm_walker *, world);
+    e->fifos = tdm_arena_alloc(e->arena, world * sizeof *e->fifos);
+    e->in_work = TDM_ALLOC(e->arena, bool, world);
+    e->work = TDM_ALLOC(e->arena, uint32_t, world);
+    e->flows = TDM_ALLOC(e->arena, tdm_flow, tdm_comm_max_flows(e->plan, e->machine->topology));
+    for (uint32_t rank = 0; rank < world; rank++) {
+        e->walkers[rank] = tdm_walker_new(e->arena, e->plan, costs, rank, &trace->ranks[rank]);
+        add_work(e, world - 1 - rank);
+    }
+}
+
+tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine, tdm_trace *trace,
+                          tdm_error *err)
+{
+    tdm_arena scratch = {0};
+    engine e = {.arena = &scratch, .plan = plan, .machine = machine};
+    tdm_arena flow_scratch = {0};
+    e.scratch = &flow_scratch;
+    const tdm_costs *costs = tdm_costs_new(&scratch, plan, machine);
+    tdm_trace out;
+    tdm_trace_init(arena, plan, "analytic", tdm_costs_launch_s(costs), &out);
+    init(&e, costs, &out);
+    while (e.n_work > 0) {
+        uint32_t rank = e.work[--e.n_work];
+        e.in_work[rank] = false;
+        advance(&e, rank);
+    }
+    tdm_code code = report_stuck(&e, err);
+    tdm_arena_free(&flow_scratch);
+    tdm_arena_free(&scratch);
+    if (code == TDM_OK)
+        *trace = out;
+    return code;
+}
