@@ -1,6 +1,7 @@
 /* model.h: the transformer that a scenario trains, its dtypes, and its parameter count.
  * Paper letters, used everywhere: b micro-batch, s sequence length, h hidden size, a heads,
- * v vocabulary, L layers; t tensor, p pipeline, d data, c context, e expert parallel size; m microbatches. */
+ * v vocabulary, L layers; t tensor, p pipeline, d data, c context, e expert parallel size; m
+ * microbatches. */
 #ifndef TDM_MODEL_H
 #define TDM_MODEL_H
 
@@ -8,8 +9,13 @@
 
 typedef enum tdm_dtype { TDM_DTYPE_BF16, TDM_DTYPE_FP16, TDM_DTYPE_FP32, TDM_N_DTYPES } tdm_dtype;
 typedef enum tdm_norm { TDM_NORM_LAYER, TDM_NORM_RMS } tdm_norm;
-typedef enum tdm_position { TDM_POSITION_NONE, TDM_POSITION_LEARNED, TDM_POSITION_ROPE } tdm_position;
-/* fused: flash attention, nothing of size s*s is stored. unfused: scores, softmax and dropout are. */
+typedef enum tdm_position {
+    TDM_POSITION_NONE,
+    TDM_POSITION_LEARNED,
+    TDM_POSITION_ROPE
+} tdm_position;
+/* fused: flash attention, nothing of size s*s is stored. unfused: scores, softmax and dropout are.
+ */
 typedef enum tdm_attention { TDM_ATTENTION_FUSED, TDM_ATTENTION_UNFUSED } tdm_attention;
 
 typedef struct tdm_model {
@@ -17,17 +23,17 @@ typedef struct tdm_model {
     uint32_t num_layers;
     uint32_t hidden_size;
     uint32_t num_attention_heads;
-    uint32_t num_query_groups;    /* key/value heads; equals num_attention_heads without GQA */
-    uint32_t kv_channels;         /* size of one head */
-    uint32_t ffn_hidden_size;     /* dense MLP; unused when num_experts > 0 */
-    uint32_t num_experts;         /* 0: dense model */
+    uint32_t num_query_groups; /* key/value heads; equals num_attention_heads without GQA */
+    uint32_t kv_channels;      /* size of one head */
+    uint32_t ffn_hidden_size;  /* dense MLP; unused when num_experts > 0 */
+    uint32_t num_experts;      /* 0: dense model */
     uint32_t moe_router_topk;
     uint32_t moe_ffn_hidden_size; /* of one expert */
     uint32_t vocab_size;
     uint32_t max_position_embeddings; /* rows of a learned position table */
-    bool swiglu;                  /* gated: three matrices in an MLP or expert instead of two */
+    bool swiglu;                      /* gated: three matrices in an MLP or expert instead of two */
     bool add_bias_linear;
-    bool untie_embeddings;        /* false: the head shares the embedding's matrix */
+    bool untie_embeddings; /* false: the head shares the embedding's matrix */
     tdm_norm norm;
     tdm_position position;
     tdm_attention attention;

@@ -6,19 +6,24 @@
 #include "topology.h"
 
 typedef struct tdm_parallel {
-    uint32_t tp, cp, ep, etp, dp, pp; /* sizes; dp is derived from the world when the scenario is silent */
+    uint32_t tp, cp, ep, etp, dp,
+        pp; /* sizes; dp is derived from the world when the scenario is silent */
     bool sequence_parallel;
-    bool distributed_optimizer;       /* ZeRO-1 */
+    bool distributed_optimizer; /* ZeRO-1 */
 } tdm_parallel;
 
-typedef enum tdm_recompute { TDM_RECOMPUTE_NONE, TDM_RECOMPUTE_SELECTIVE, TDM_RECOMPUTE_FULL } tdm_recompute;
+typedef enum tdm_recompute {
+    TDM_RECOMPUTE_NONE,
+    TDM_RECOMPUTE_SELECTIVE,
+    TDM_RECOMPUTE_FULL
+} tdm_recompute;
 
 typedef struct tdm_training {
-    tdm_dtype dtype;       /* of weights and activations */
-    tdm_dtype grad_dtype;  /* of accumulated gradients and their reduction */
+    tdm_dtype dtype;      /* of weights and activations */
+    tdm_dtype grad_dtype; /* of accumulated gradients and their reduction */
     tdm_recompute recompute;
-    double clip_grad;      /* 0: no global gradient norm */
-    bool train;            /* false: forward-only, no gradients, no optimizer */
+    double clip_grad; /* 0: no global gradient norm */
+    bool train;       /* false: forward-only, no gradients, no optimizer */
 } tdm_training;
 
 typedef enum tdm_routing_model {
@@ -43,21 +48,21 @@ typedef struct tdm_pass_times {
 
 /* A threshold on one figure. */
 typedef struct tdm_target {
-    const char *figure;      /* name of a figure, figures.h */
-    bool is_maximum;         /* true: the figure must stay at or below the threshold */
-    double threshold;        /* in the figure's unit */
-    const char *label;       /* what the report calls it; never NULL */
+    const char *figure; /* name of a figure, figures.h */
+    bool is_maximum;    /* true: the figure must stay at or below the threshold */
+    double threshold;   /* in the figure's unit */
+    const char *label;  /* what the report calls it; never NULL */
 } tdm_target;
 
 typedef struct tdm_scenario {
-    const char *name;        /* the file's name without folder and .yaml */
+    const char *name; /* the file's name without folder and .yaml */
     const char *path;
-    tdm_model model;         /* unused when pass_times.given */
-    tdm_topology topology;   /* for pass times: pp GPUs without device */
+    tdm_model model;       /* unused when pass_times.given */
+    tdm_topology topology; /* for pass times: pp GPUs without device */
     tdm_device device;
     tdm_parallel parallel;
     tdm_training training;
-    const char *schedule;    /* name in the registry, schedule.h */
+    const char *schedule; /* name in the registry, schedule.h */
     uint32_t num_microbatches;
     uint32_t micro_batch_size;
     uint32_t seq_length;
@@ -69,16 +74,17 @@ typedef struct tdm_scenario {
     const struct tdm_node *document; /* the tree it was read from, doc.h; NULL when built by hand */
 } tdm_scenario;
 
-/* Reads a scenario and the files it names, applies `--set` assignments ("a.b=value", [n_sets]), checks
- * everything it can and reports every mistake at once as file:line:column messages in err.
+/* Reads a scenario and the files it names, applies `--set` assignments ("a.b=value", [n_sets]),
+ * checks everything it can and reports every mistake at once as file:line:column messages in err.
  * root is the folder that holds scenarios/ and topologies/. */
-tdm_code tdm_scenario_load(tdm_arena *arena, const char *root, const char *path, const char *const *sets,
-                           size_t n_sets, tdm_scenario *scenario, tdm_error *err);
+tdm_code tdm_scenario_load(tdm_arena *arena, const char *root, const char *path,
+                           const char *const *sets, size_t n_sets, tdm_scenario *scenario,
+                           tdm_error *err);
 
-/* Adds a message about one key ("parallel.pipeline_model_parallel_size") with the place where the user wrote it, also
- * long after loading; returns TDM_E_INVALID. */
-tdm_code tdm_scenario_error(const tdm_scenario *scenario, const char *key, tdm_error *err, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+/* Adds a message about one key ("parallel.pipeline_model_parallel_size") with the place where the
+ * user wrote it, also long after loading; returns TDM_E_INVALID. */
+tdm_code tdm_scenario_error(const tdm_scenario *scenario, const char *key, tdm_error *err,
+                            const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 const char *tdm_routing_model_name(tdm_routing_model model); /* "uniform", "balanced" */
 const char *tdm_recompute_name(tdm_recompute recompute);     /* "none", "selective", "full" */

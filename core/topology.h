@@ -1,8 +1,9 @@
 /* topology.h: GPUs and the directed links between them.
  * A topology is a list of planes, each a forest over the GPUs: every vertex but a root hangs on its
- * parent by one link up and one link down. Two GPUs talk over the first plane in which they share a root:
- * up to the lowest common vertex, then down. One NVSwitch node is one plane of depth 1; nodes joined by a
- * network add a second plane of NIC links; a PCIe server is one plane GPU - switch - socket - root. */
+ * parent by one link up and one link down. Two GPUs talk over the first plane in which they share a
+ * root: up to the lowest common vertex, then down. One NVSwitch node is one plane of depth 1; nodes
+ * joined by a network add a second plane of NIC links; a PCIe server is one plane GPU - switch -
+ * socket - root. */
 #ifndef TDM_TOPOLOGY_H
 #define TDM_TOPOLOGY_H
 
@@ -11,17 +12,17 @@
 #define TDM_ROUTE_MAX 12u /* links of the longest route */
 
 typedef struct tdm_link {
-    const char *name;        /* unique, fit for an XML id */
-    double bytes_per_s;      /* usable by payload, one direction */
+    const char *name;   /* unique, fit for an XML id */
+    double bytes_per_s; /* usable by payload, one direction */
     double latency_s;
 } tdm_link;
 
 typedef struct tdm_plane {
-    const char *name;       /* "nvlink", "pcie", "network" */
-    uint32_t n_vertices;    /* vertex g < n_gpus is GPU g; the rest are switches */
-    const int32_t *parent;  /* [n_vertices], -1: a root, or a GPU that is not in this plane */
-    const uint32_t *up;     /* [n_vertices] link to the parent; unused for roots */
-    const uint32_t *down;   /* [n_vertices] link from the parent */
+    const char *name;      /* "nvlink", "pcie", "network" */
+    uint32_t n_vertices;   /* vertex g < n_gpus is GPU g; the rest are switches */
+    const int32_t *parent; /* [n_vertices], -1: a root, or a GPU that is not in this plane */
+    const uint32_t *up;    /* [n_vertices] link to the parent; unused for roots */
+    const uint32_t *down;  /* [n_vertices] link from the parent */
 } tdm_plane;
 
 typedef struct tdm_topology {
@@ -31,9 +32,9 @@ typedef struct tdm_topology {
     uint32_t gpus_per_node;
     const char *device_name;
     uint32_t n_links;
-    const tdm_link *links;   /* [n_links] */
+    const tdm_link *links; /* [n_links] */
     uint32_t n_planes;
-    const tdm_plane *planes; /* [n_planes] */
+    const tdm_plane *planes;       /* [n_planes] */
     tdm_value link_bytes_per_s;    /* of the GPU's own port: what reports quote */
     tdm_value collective_launch_s; /* fixed time of one collective (its kernel, synchronisation) */
     tdm_value p2p_launch_s;        /* the same of one send/receive */

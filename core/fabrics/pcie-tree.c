@@ -1,0 +1,100 @@
+/* One server of GPUs on PCIe: GPUs under switches, switches under sockets, sockets joined by their
+ * own link. Traffic takes the shortest way through the tree; what several GPUs send through one
+ * uplink shares it. */
+#include "fabric.h"
+
+typedef struct spec {
+    uint32_t sockets, switches_per_socket, gpus_per_switch;
+    tdm_value gpu_link, switch_link, socket_link;
+    tdm_value latency, socket_latency;
+} spec;
+
+#define COUNT(name, text)                                                                          \
+    {                                                                                              \
+        .key = #name, .type = TDM_FIELD_UINT32, .offset = offsetof(spec, name), .required = true,  \
+        .min = 1, .max = 64, .doc = text                                                           \
+    }
+#define QUANTITY(name, what, is_positive, is_required, text)                                       \
+    {                                                                                              \
+        .key = #name, .type = TDM_FIELD_VALUE, .offset = offsetof(spec, name),                     \
+        .required = is_required, .unit = what, .positive = is_positive, .doc = text                \
+    }
+
+static const tdm_field fields[] = {
+    COUNT(sockets, "processor sockets"),
+    COUNT(switches_per_socket, "PCIe switches under one socket"),
+    COUNT(gpus_per_switch, "GPUs under one switch"),
+    QUANTITY(gpu_link, TDM_UNIT_BYTES_PER_S, true, true,
+             "GPU to its switch, payload, one direction"),
+    QUANTITY(switch_link, TDM_UNIT_BYTES_PER_S, true, true,
+             "a switch's uplink, payload, one direction"),
+    QUANTITY(socket_link, TDM_UNIT_BYTES_PER_S, true, false,
+             "between sockets, payload, one direction"),
+    QUANTITY(latency, TDM_UNIT_SECONDS, false, true, "of one PCIe link"),
+    QUANTITY(socket_latency, TDM_UNIT_SECONDS, false, false, "from socket to socket"),
+    {.key = NULL},
+};
+
+static tdm_code check(const void *in, const tdm_node *root, tdm_error *err)
+{
+    static const char *const keys[] = {"socket_link", "socket_latency"};
+    const spec *s = in;
+    tdm_code code = TDM_OK;
+    for (uint32_t i = 0; i < TDM_COUNT(keys); i++) {
+        bool given = tdm_node_child(root, keys[i]) != NULL;
+        if (s->sockets > 1 && !given)
+            code = tdm_node_error_at(root, keys[i], err, "missing: %u sockets are joined by links",
+                                     s->sockets);
+        if (s->sockets == 1 && given)
+            code = tdm_node_error_at(root, keys[i], err,
+                                     "one socket has no use for it: set sockets or leave it out");
+    }
+    if ((uint64_t)s->sockets * s->switches_per_socket * s->gpus_per_switch > TDM_MAX_GPUS)
+        code =
+            tdm_node_error_at(root, "sockets", err,
+                              "%u sockets of %u switches of %u GPUs are more than the %u GPUs this "
+                              "program handles",
+                              s->sockets, s->switches_per_socket, s->gpus_per_switch, TDM_MAX_GPUS);
+    return code;
+}
+
+static void build(tdm_arena *arena, const void *in, tdm_topology *topology)
+{
+    const spec *s = in;
+    uint32_t n_switches = s->sockets * s->switches_per_socket;
+    uint32_t n_gpus = n_switches * s->gpus_per_switch;
+    uint32_t first_socket = n_gpus + n_switches;
+    uint32_t top = first_socket + s->sockets; /* where the socket links meet */
+    tdm_plane_builder builder;
+    tdm_plane_builder_init(&builder, arena, 2 * top);
+    tdm_plane_begin(&builder, "pcie", top + (s->sockets > 1));
+    for (uint32_t g = 0; g < n_gpus; g++)
+        tdm_plane_hang(&builder, g, n_gpus + g / s->gpus_per_switch,
+                       tdm_arena_printf(arena, "gpu-%u-pcie", g), s->gpu_link.value,
+                       s->latency.value);
+    for (uint32_t w = 0; w < n_switches; w++)
+        tdm_plane_hang(&builder, n_gpus + w, first_socket + w / s->switches_per_socket,
+                       tdm_arena_printf(arena, "switch-%u-pcie", w), s->switch_link.value,
+                       s->latency.value);
+    for (uint32_t k = 0; k < s->sockets && s->sockets > 1; k++)
+        tdm_plane_hang(&builder, first_socket + k, top, tdm_arena_printf(arena, "socket-%u", k),
+                       s->socket_link.value, s->socket_latency.value / 2);
+    tdm_plane *plane = TDM_ALLOC(arena, tdm_plane, 1);
+    *plane = builder.plane;
+    topology->n_gpus = n_gpus;
+    topology->gpus_per_node = n_gpus;
+    topology->n_links = builder.n_links;
+    topology->links = builder.links;
+    topology->n_planes = 1;
+    topology->planes = plane;
+    topology->link_bytes_per_s = s->gpu_link;
+}
+
+const tdm_fabric tdm_fabric_pcie_tree = {
+    .name = "pcie-tree",
+    .summary = "one server: GPUs under PCIe switches, switches under sockets",
+    .fields = fields,
+    .spec_bytes = sizeof(spec),
+    .check = check,
+    .build = build,
+};

@@ -1,0 +1,108 @@
+/* files.c: looks names up in folders. */
+#include "files.h"
+
+#include "schema.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MAX_NAMES = 256 };
+
+const tdm_file_kind tdm_file_model = {"model", "models", "scenarios/models"};
+const tdm_file_kind tdm_file_topology = {"topology", "topologies", "topologies"};
+const tdm_file_kind tdm_file_device = {"device", "devices", "topologies/devices"};
+
+static bool ends_in_yaml(const char *name)
+{
+    size_t length = strlen(name);
+    return length > 5 && strcmp(name + length - 5, ".yaml") == 0;
+}
+
+const char *tdm_file_stem(tdm_arena *arena, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    return tdm_arena_strndup(arena, name, strlen(name) - (ends_in_yaml(name) ? 5 : 0));
+}
+
+const char *tdm_file_join(tdm_arena *arena, const char *folder, const char *name)
+{
+    if (folder[0] == '\0' || strcmp(folder, ".") == 0 || name[0] == '/')
+        return tdm_arena_strdup(arena, name);
+    return tdm_arena_printf(arena, "%s/%s", folder, name);
+}
+
+const char *tdm_file_folder(tdm_arena *arena, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return ".";
+    return slash == path ? "/" : tdm_arena_strndup(arena, path, (size_t)(slash - path));
+}
+
+static bool is_file(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
+}
+
+const char *tdm_file_lookup(tdm_arena *arena, const tdm_file_kind *kind, const char *root,
+                            const char *beside, const char *name)
+{
+    const char *candidates[2];
+    if (strchr(name, '/') || ends_in_yaml(name)) {
+        candidates[0] = tdm_file_join(arena, beside, name);
+        candidates[1] = name;
+    } else {
+        const char *file = tdm_arena_printf(arena, "%s.yaml", name);
+        candidates[0] = tdm_file_join(arena, root, tdm_file_join(arena, kind->folder, file));
+        candidates[1] = tdm_file_join(arena, beside, file);
+    }
+    for (size_t i = 0; i < TDM_COUNT(candidates); i++)
+        if (is_file(candidates[i]))
+            return candidates[i];
+    return NULL;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Names of the YAML files in a folder, sorted; returns how many. */
+static size_t list_names(tdm_arena *arena, const char *folder, const char *names[MAX_NAMES])
+{
+    size_t n = 0;
+    DIR *directory = opendir(folder);
+    if (!directory)
+        return 0;
+    for (struct dirent *file = readdir(directory); file && n < MAX_NAMES; file = readdir(directory))
+        if (ends_in_yaml(file->d_name) && file->d_name[0] != '.')
+            names[n++] = tdm_file_stem(arena, file->d_name);
+    closedir(directory);
+    if (n > 0)
+        qsort(names, n, sizeof names[0], by_name);
+    return n;
+}
+
+tdm_code tdm_file_find(tdm_arena *arena, const tdm_file_kind *kind, const char *root,
+                       const char *beside, const tdm_node *node, const char **path, tdm_error *err)
+{
+    const char *found = tdm_file_lookup(arena, kind, root, beside, node->text);
+    if (found) {
+        *path = found;
+        return TDM_OK;
+    }
+    char quoted[TDM_QUOTE_SIZE];
+    tdm_node_quote(quoted, node->text);
+    const char *names[MAX_NAMES];
+    size_t n = list_names(arena, tdm_file_join(arena, root, kind->folder), names);
+    const char *near = tdm_suggest(node->text, names, n);
+    if (near)
+        return tdm_node_error(node, err, "%s: no such %s (did you mean %s?)", quoted, kind->noun,
+                              near);
+    return tdm_node_error(node, err, "%s: no such %s in %s (tandem list %s shows them)", quoted,
+                          kind->noun, kind->folder, kind->plural);
+}

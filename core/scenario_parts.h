@@ -1,0 +1,57 @@
+/* scenario_parts.h: what the files that load a scenario share. Private to them. */
+#ifndef TDM_SCENARIO_PARTS_H
+#define TDM_SCENARIO_PARTS_H
+
+#include "model_load.h"
+#include "scenario.h"
+
+/* A scenario as written; 0 and NULL where the file is silent and 0 is no valid value. */
+typedef struct tdm_scenario_source {
+    const char *description;
+    const tdm_node *model, *pass_times, *targets;
+    const char *topology, *device;
+    tdm_parallel parallel;
+    const char *schedule;
+    uint32_t num_microbatches;
+    uint32_t micro_batch_size, global_batch_size, seq_length;
+    tdm_training training;
+    bool fp32_grads; /* accumulate_allreduce_grads_in_fp32 */
+    tdm_routing routing;
+    uint64_t memory_limit_bytes;
+} tdm_scenario_source;
+
+extern const tdm_field tdm_scenario_fields[];
+
+/* State of loading one scenario. Mistakes are collected in err, never NULL here; a step that needs
+ * what an earlier one could not read is skipped, so that one mistake gives one message. */
+typedef struct tdm_scenario_loader {
+    tdm_arena *arena;
+    const char *root, *folder; /* folder: the scenario's */
+    tdm_node *document;
+    tdm_scenario_source read;
+    tdm_scenario *scenario;
+    bool has_model, has_topology, has_device; /* read without mistakes */
+    tdm_error *err;
+} tdm_scenario_loader;
+
+/* scenario_machine.c: what the scenario names: model, topology, device. */
+void tdm_scenario_find_model(tdm_scenario_loader *loader);
+void tdm_scenario_find_machine(tdm_scenario_loader *loader);
+
+/* scenario_times.c: pass_times, and the machine that goes with them. */
+void tdm_scenario_read_times(tdm_scenario_loader *loader);
+
+/* scenario_targets.c */
+void tdm_scenario_read_targets(tdm_scenario_loader *loader);
+
+/* scenario_check.c: whether everything goes together. Derives the data-parallel size and the number
+ * of microbatches on the way. */
+void tdm_scenario_check(tdm_scenario_loader *loader);
+
+/* Shorthands of all of them. */
+static inline bool tdm_scenario_gives(const tdm_scenario_loader *loader, const char *key)
+{
+    return tdm_node_find(loader->document, key) != NULL;
+}
+
+#endif

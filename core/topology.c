@@ -1,0 +1,85 @@
+/* topology.c: routes by climbing the two branches to their lowest common vertex. */
+#include "topology.h"
+
+#include <assert.h>
+
+/* Links from a vertex to its root; more than TDM_ROUTE_MAX: not counted further (no route is that
+ * long). */
+static uint32_t depth_of(const tdm_plane *plane, uint32_t vertex)
+{
+    uint32_t depth = 0;
+    while (plane->parent[vertex] >= 0 && depth <= TDM_ROUTE_MAX) {
+        vertex = (uint32_t)plane->parent[vertex];
+        depth++;
+    }
+    return depth;
+}
+
+static void push(const tdm_topology *topology, tdm_route *route, uint32_t link)
+{
+    assert(link < topology->n_links);
+    route->links[route->n_links++] = link;
+    route->latency_s += topology->links[link].latency_s;
+}
+
+/* Up from src to the common vertex, then down to dst, within one plane. */
+static bool route_in_plane(const tdm_topology *topology, const tdm_plane *plane, uint32_t src,
+                           uint32_t dst, tdm_route *route)
+{
+    uint32_t src_depth = depth_of(plane, src);
+    uint32_t dst_depth = depth_of(plane, dst);
+    if (src_depth == 0 || dst_depth == 0 || src_depth + dst_depth > 2 * TDM_ROUTE_MAX)
+        return false; /* a GPU that hangs on nothing is not in this plane */
+    uint32_t down[TDM_ROUTE_MAX];
+    uint32_t n_down = 0;
+    tdm_route found = {0};
+    while (src != dst) {
+        bool climb_src = src_depth >= dst_depth;
+        bool climb_dst = dst_depth >= src_depth;
+        if (src_depth == 0 && dst_depth == 0)
+            return false; /* two roots */
+        if (found.n_links + n_down + climb_src + climb_dst > TDM_ROUTE_MAX)
+            return false;
+        if (climb_src) {
+            push(topology, &found, plane->up[src]);
+            src = (uint32_t)plane->parent[src];
+            src_depth--;
+        }
+        if (climb_dst) {
+            down[n_down++] = plane->down[dst];
+            dst = (uint32_t)plane->parent[dst];
+            dst_depth--;
+        }
+    }
+    while (n_down > 0)
+        push(topology, &found, down[--n_down]);
+    *route = found;
+    return true;
+}
+
+bool tdm_topology_route(const tdm_topology *topology, uint32_t src, uint32_t dst, tdm_route *route)
+{
+    assert(src < topology->n_gpus && dst < topology->n_gpus);
+    if (src == dst) {
+        *route = (tdm_route){0};
+        return true;
+    }
+    for (uint32_t p = 0; p < topology->n_planes; p++)
+        if (route_in_plane(topology, &topology->planes[p], src, dst, route))
+            return true;
+    return false;
+}
+
+bool tdm_topology_is_single_switch(const tdm_topology *topology)
+{
+    if (topology->n_planes == 0)
+        return false;
+    const tdm_plane *plane = &topology->planes[0];
+    int32_t root = plane->parent[0];
+    if (root < 0 || plane->parent[root] >= 0)
+        return false;
+    for (uint32_t g = 1; g < topology->n_gpus; g++)
+        if (plane->parent[g] != root)
+            return false;
+    return true;
+}

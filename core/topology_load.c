@@ -1,0 +1,135 @@
+/* topology_load.c: the keys every topology has, then those of its fabric, in one table. */
+#include "topology_load.h"
+
+#include "fabric.h"
+#include "files.h"
+
+#include <string.h>
+
+typedef struct common {
+    const char *description, *fabric, *device, *source;
+    int grade;
+    tdm_value collective_launch, p2p_launch;
+} common;
+
+static const tdm_field common_fields[] = {
+    {.key = "description",
+     .type = TDM_FIELD_TEXT,
+     .offset = offsetof(common, description),
+     .required = true,
+     .doc = "what machine this is, one line"},
+    {.key = "fabric",
+     .type = TDM_FIELD_TEXT,
+     .offset = offsetof(common, fabric),
+     .required = true,
+     .doc = "kind of interconnect"},
+    {.key = "device",
+     .type = TDM_FIELD_TEXT,
+     .offset = offsetof(common, device),
+     .required = true,
+     .doc = "its GPUs: the name of a file in topologies/devices"},
+    {.key = "source",
+     .type = TDM_FIELD_TEXT,
+     .offset = offsetof(common, source),
+     .required = true,
+     .doc = "where the machine's shape and the numbers without their own source come from"},
+    {.key = "grade",
+     .type = TDM_FIELD_CHOICE,
+     .offset = offsetof(common, grade),
+     .choices = tdm_grade_choices,
+     .doc = "how far the numbers without their own grade can be trusted"},
+    {.key = "collective_launch",
+     .type = TDM_FIELD_VALUE,
+     .offset = offsetof(common, collective_launch),
+     .required = true,
+     .unit = TDM_UNIT_SECONDS,
+     .doc = "fixed time of one collective: its kernel and its synchronisation"},
+    {.key = "p2p_launch",
+     .type = TDM_FIELD_VALUE,
+     .offset = offsetof(common, p2p_launch),
+     .required = true,
+     .unit = TDM_UNIT_SECONDS,
+     .doc = "fixed time of one send/receive"},
+    {.key = NULL},
+};
+
+/* The fabric that the file names; complains, with the known ones, when there is none of that name.
+ */
+static const tdm_fabric *find_fabric(const tdm_node *root, tdm_error *err)
+{
+    enum { MAX_NAMES = 32 };
+    const tdm_node *node = tdm_node_child(root, "fabric");
+    if (!node || node->kind != TDM_NODE_SCALAR || !node->text[0])
+        return NULL; /* the schema says so */
+    const char *names[MAX_NAMES];
+    char list[512] = "";
+    size_t n = 0;
+    for (; tdm_fabrics[n] && n < MAX_NAMES; n++) {
+        if (strcmp(tdm_fabrics[n]->name, node->text) == 0)
+            return tdm_fabrics[n];
+        names[n] = tdm_fabrics[n]->name;
+        size_t used = strlen(list);
+        if (used + strlen(names[n]) + 3 < sizeof list)
+            strcat(strcat(list, n ? ", " : ""), names[n]);
+    }
+    char quoted[TDM_QUOTE_SIZE];
+    const char *near = tdm_suggest(node->text, names, n);
+    tdm_node_error(node, err, "%s: expected one of %s%s%s%s", tdm_node_quote(quoted, node->text),
+                   list, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+    return NULL;
+}
+
+/* The common table and the fabric's in one; the fabric's struct follows the common one. */
+static const tdm_field *join_tables(tdm_arena *arena, const tdm_fabric *fabric, size_t spec_offset)
+{
+    size_t n_own = 0;
+    while (fabric->fields[n_own].key)
+        n_own++;
+    size_t n_common = TDM_COUNT(common_fields) - 1;
+    tdm_field *fields = TDM_ALLOC(arena, tdm_field, n_common + n_own + 1);
+    memcpy(fields, common_fields, n_common * sizeof *fields);
+    for (size_t i = 0; i < n_own; i++) {
+        fields[n_common + i] = fabric->fields[i];
+        fields[n_common + i].offset += spec_offset;
+    }
+    return fields;
+}
+
+/* What can be said while the fabric is not known, and with it the keys that are allowed. */
+static tdm_code check_common(const tdm_node *root, tdm_error *err)
+{
+    for (const tdm_field *field = common_fields; field->key; field++)
+        if (field->required && !tdm_node_child(root, field->key))
+            tdm_node_error_at(root, field->key, err, "missing: %s", field->doc);
+    return TDM_E_INVALID;
+}
+
+tdm_code tdm_topology_load(tdm_arena *arena, const char *path, tdm_topology *topology,
+                           tdm_error *err)
+{
+    tdm_node *root;
+    tdm_code code = tdm_doc_read(arena, path, &root, err);
+    if (code != TDM_OK)
+        return code;
+    if (root->kind != TDM_NODE_MAP)
+        return tdm_schema_load(arena, common_fields, root, NULL, err);
+    const tdm_fabric *fabric = find_fabric(root, err);
+    if (!fabric)
+        return check_common(root, err);
+    size_t spec_offset = (sizeof(common) + 15) / 16 * 16;
+    unsigned char *record = tdm_arena_alloc(arena, spec_offset + fabric->spec_bytes);
+    const common *read = (const common *)(const void *)record;
+    const tdm_field *fields = join_tables(arena, fabric, spec_offset);
+    code = tdm_schema_load(arena, fields, root, record, err);
+    if (fabric->check(record + spec_offset, root, err) != TDM_OK || code != TDM_OK)
+        return TDM_E_INVALID;
+    tdm_topology loaded = {.name = tdm_file_stem(arena, path),
+                           .description = read->description,
+                           .device_name = read->device,
+                           .collective_launch_s = read->collective_launch,
+                           .p2p_launch_s = read->p2p_launch,
+                           .grade = tdm_fields_grade(fields, record)};
+    fabric->build(arena, record + spec_offset, &loaded);
+    *topology = loaded;
+    return TDM_OK;
+}
