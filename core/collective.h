@@ -1,7 +1,7 @@
 /* collective.h: how a collective loads the links, one algorithm per file in core/collectives/.
- * An algorithm turns (members, bytes) into flows between ranks plus a latency; a collective ends when
- * the latency has passed and its last flow has ended. Flows of one or several collectives that cross the
- * same link share it max-min fairly: that is the one rule of sharing, for both engines.
+ * An algorithm turns (members, bytes) into flows between ranks plus a latency; a collective ends
+ * when the latency has passed and its last flow has ended. Flows of one or several collectives that
+ * cross the same link share it max-min fairly: that is the one rule of sharing, for both engines.
  * A file defines `const tdm_collective tdm_collective_NAME`; the build collects them in a table. */
 #ifndef TDM_COLLECTIVE_H
 #define TDM_COLLECTIVE_H
@@ -17,14 +17,15 @@ typedef struct tdm_flow {
 typedef struct tdm_collective_call {
     const tdm_topology *topology;
     tdm_group group;
-    uint64_t bytes;          /* meaning as in tdm_op */
-    const uint32_t *counts;  /* all-to-all: [src][dst] tokens in dispatch direction, else NULL */
+    uint64_t bytes; /* meaning as in tdm_op; all-to-all without counts: one member's send buffer,
+                       its own share included */
+    const uint32_t *counts; /* all-to-all: [src][dst] tokens in dispatch direction, else NULL */
     uint64_t token_bytes;
     tdm_a2a a2a;
 } tdm_collective_call;
 
 typedef struct tdm_collective {
-    const char *name;        /* "ring-all-reduce" */
+    const char *name; /* "ring-all-reduce" */
     const char *summary;
     tdm_op_kind kind;
     /* Most flows a group of `size` can need. */
@@ -38,7 +39,9 @@ extern const tdm_collective *const tdm_collectives[]; /* NULL-terminated, genera
 const tdm_collective *tdm_collective_for(tdm_op_kind kind);
 
 /* Time for which the flows, starting together on idle links, keep the network busy: max-min fair
- * progressive filling over their routes. Returns a negative value when two ranks share no route. */
-double tdm_flows_time(tdm_arena *scratch, const tdm_topology *topology, const tdm_flow *flows, uint32_t n_flows);
+ * progressive filling over their routes. Returns a negative value when two ranks share no route.
+ * scratch grows only for sets too large for the stack (some 250 flows over long routes). */
+double tdm_flows_time(tdm_arena *scratch, const tdm_topology *topology, const tdm_flow *flows,
+                      uint32_t n_flows);
 
 #endif
