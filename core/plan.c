@@ -5,7 +5,8 @@
 
 const char *tdm_stream_name(tdm_stream stream)
 {
-    static const char *const names[TDM_N_STREAMS] = {"compute", "tp", "ep", "dp", "pp-send", "pp-recv"};
+    static const char *const names[TDM_N_STREAMS] = {"compute", "tp",      "ep",
+                                                     "dp",      "pp-send", "pp-recv"};
     assert((unsigned)stream < TDM_N_STREAMS);
     return names[stream];
 }
@@ -20,8 +21,9 @@ const char *tdm_pass_kind_name(tdm_pass_kind kind)
 const char *tdm_op_kind_name(tdm_op_kind kind)
 {
     static const char *const names[TDM_N_OP_KINDS] = {
-        "gemm",       "grouped-gemm",   "attention",  "attention-backward", "memory", "timed", "all-reduce",
-        "all-gather", "reduce-scatter", "all-to-all", "broadcast",          "send",   "recv",
+        "gemm",      "grouped-gemm", "attention",  "attention-backward", "memory",
+        "timed",     "all-reduce",   "all-gather", "reduce-scatter",     "all-to-all",
+        "broadcast", "send",         "recv",
     };
     assert((unsigned)kind < TDM_N_OP_KINDS);
     return names[kind];
@@ -82,8 +84,8 @@ static bool next_position(tdm_cursor *c, tdm_pass_kind kind)
     return true;
 }
 
-const tdm_template *tdm_plan_template(const tdm_plan *plan, const tdm_role *role, const tdm_pass *pass,
-                                      uint32_t block)
+const tdm_template *tdm_plan_template(const tdm_plan *plan, const tdm_role *role,
+                                      const tdm_pass *pass, uint32_t block)
 {
     if (pass->kind == TDM_PASS_O)
         return &role->optimizer;
@@ -138,7 +140,8 @@ uint32_t tdm_plan_n_ops(const tdm_plan *plan, uint32_t rank)
         }
         const tdm_chunk *chunk = &role->chunks[pass->chunk];
         for (uint32_t b = 0; b < chunk->n_blocks; b++)
-            n += chunk->blocks[b].count * plan->kinds[chunk->blocks[b].kind].templates[pass->kind].n_ops;
+            n += chunk->blocks[b].count *
+                 plan->kinds[chunk->blocks[b].kind].templates[pass->kind].n_ops;
     }
     return n;
 }
@@ -155,7 +158,8 @@ const tdm_kind *tdm_plan_kind_at(const tdm_plan *plan, const tdm_chunk *chunk, u
 }
 
 /* Row of a routing table: [replica][layer][microbatch]. */
-static uint64_t routing_row(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch)
+static uint64_t routing_row(const tdm_plan *plan, uint32_t rank, uint32_t layer,
+                            uint32_t microbatch)
 {
     const tdm_routing_table *t = &plan->routing;
     uint32_t in_stage = rank % plan->mesh.per_stage;
@@ -164,14 +168,18 @@ static uint64_t routing_row(const tdm_plan *plan, uint32_t rank, uint32_t layer,
     return ((uint64_t)replica * t->n_layers + layer) * t->n_microbatches + microbatch;
 }
 
-const uint32_t *tdm_plan_sent(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch)
+const uint32_t *tdm_plan_sent(const tdm_plan *plan, uint32_t rank, uint32_t layer,
+                              uint32_t microbatch)
 {
-    return plan->routing.sent + routing_row(plan, rank, layer, microbatch) * plan->routing.ep * plan->routing.ep;
+    return plan->routing.sent +
+           routing_row(plan, rank, layer, microbatch) * plan->routing.ep * plan->routing.ep;
 }
 
-const uint32_t *tdm_plan_experts(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch)
+const uint32_t *tdm_plan_experts(const tdm_plan *plan, uint32_t rank, uint32_t layer,
+                                 uint32_t microbatch)
 {
-    return plan->routing.experts + routing_row(plan, rank, layer, microbatch) * plan->routing.n_experts;
+    return plan->routing.experts +
+           routing_row(plan, rank, layer, microbatch) * plan->routing.n_experts;
 }
 
 /* Index of the rank's share of the experts, 0 .. ep - 1. */
@@ -209,17 +217,20 @@ double tdm_op_flops(const tdm_plan *plan, uint32_t rank, const tdm_instance *ins
     const tdm_op *op = instance->op;
     switch (op->kind) {
     case TDM_OP_GEMM:
-        return 2.0 * (double)op->u.gemm.m * (double)op->u.gemm.n * (double)op->u.gemm.k * (double)op->u.gemm.batch;
+        return 2.0 * (double)op->u.gemm.m * (double)op->u.gemm.n * (double)op->u.gemm.k *
+               (double)op->u.gemm.batch;
     case TDM_OP_GROUPED_GEMM:
-        return 2.0 * (double)tdm_plan_tokens(plan, rank, instance->layer, instance->pass.microbatch) *
+        return 2.0 *
+               (double)tdm_plan_tokens(plan, rank, instance->layer, instance->pass.microbatch) *
                (double)op->u.grouped.n * (double)op->u.grouped.k;
     case TDM_OP_ATTENTION:
     case TDM_OP_ATTENTION_BACKWARD: {
-        /* Forward: scores and weighted sum, 2 x 2 b a s^2 d; backward: four products of that size (the fifth, that
-         * repeats the scores, is not counted). Source: Korthikanti et al. 2022, appendix A. */
+        /* Forward: scores and weighted sum, 2 x 2 b a s^2 d; backward: four products of that size
+         * (the fifth, that repeats the scores, is not counted). Source: Korthikanti et al. 2022,
+         * appendix A. */
         double s = (double)op->u.attention.seq;
-        double forward = 4.0 * (double)op->u.attention.batch * (double)op->u.attention.heads * s * s *
-                         (double)op->u.attention.head_size;
+        double forward = 4.0 * (double)op->u.attention.batch * (double)op->u.attention.heads * s *
+                         s * (double)op->u.attention.head_size;
         return op->kind == TDM_OP_ATTENTION ? forward : 2.0 * forward;
     }
     default:

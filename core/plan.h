@@ -1,14 +1,14 @@
 /* plan.h: the plan: what every rank issues, on which stream, after what, into which memory.
  *
- * The plan speaks CUDA's language. A rank has streams; its host thread issues ops in program order; ops
- * of one stream run in issue order; an op may wait for events of other streams. Communication follows
- * NCCL: operations of one communicator run in issue order on all its members.
+ * The plan speaks CUDA's language. A rank has streams; its host thread issues ops in program order;
+ * ops of one stream run in issue order; an op may wait for events of other streams. Communication
+ * follows NCCL: operations of one communicator run in issue order on all its members.
  *
- * It is hierarchical. A pipeline stage has a role: its chunks of layers and the order of its passes. A chunk
- * is a list of blocks at consecutive positions; each block has a kind (embedding, layer, head, stage
- * boundary ...); each kind has one op template per pass kind. Expanding pass x position x template gives
- * the ops; nothing stores them. Ranks of one stage share all of this; what differs by rank (tokens routed to
- * its experts) is looked up in the routing table. */
+ * It is hierarchical. A pipeline stage has a role: its chunks of layers and the order of its
+ * passes. A chunk is a list of blocks at consecutive positions; each block has a kind (embedding,
+ * layer, head, stage boundary ...); each kind has one op template per pass kind. Expanding pass x
+ * position x template gives the ops; nothing stores them. Ranks of one stage share all of this;
+ * what differs by rank (tokens routed to its experts) is looked up in the routing table. */
 #ifndef TDM_PLAN_H
 #define TDM_PLAN_H
 
@@ -25,8 +25,8 @@ typedef enum tdm_stream {
     TDM_N_STREAMS
 } tdm_stream;
 
-/* F forward; B gradient of the input; W gradient of the weights; BW both in one pass; O once per step:
- * gradient reduction and optimizer. */
+/* F forward; B gradient of the input; W gradient of the weights; BW both in one pass; O once per
+ * step: gradient reduction and optimizer. */
 typedef enum tdm_pass_kind {
     TDM_PASS_F,
     TDM_PASS_B,
@@ -53,7 +53,8 @@ typedef enum tdm_op_kind {
     TDM_N_OP_KINDS
 } tdm_op_kind;
 
-/* fixed + per_token x (token-expert pairs that this rank's experts receive in this layer and microbatch). */
+/* fixed + per_token x (token-expert pairs that this rank's experts receive in this layer and
+ * microbatch). */
 typedef struct tdm_size {
     uint64_t fixed;
     uint64_t per_token;
@@ -61,7 +62,8 @@ typedef struct tdm_size {
 
 typedef enum tdm_wait_kind {
     TDM_WAIT_TAIL, /* the stream's n-th last op issued so far (0: the last) */
-    TDM_WAIT_PASS, /* the stream's last op issued before the n-th previous pass began (0: this pass) */
+    TDM_WAIT_PASS, /* the stream's last op issued before the n-th previous pass began (0: this pass)
+                    */
 } tdm_wait_kind;
 
 typedef struct tdm_wait {
@@ -85,8 +87,8 @@ typedef enum tdm_a2a { TDM_A2A_DISPATCH, TDM_A2A_COMBINE } tdm_a2a;
 /* Neighbour of a send or receive, along the chunks of the pipeline. */
 typedef enum tdm_peer { TDM_PEER_NEXT, TDM_PEER_PREVIOUS } tdm_peer;
 
-/* Which communicator a send/receive uses: that of the pair in the direction of the data (the default), or
- * one for both directions, which NCCL allows and which deadlocks under 1F1B. */
+/* Which communicator a send/receive uses: that of the pair in the direction of the data (the
+ * default), or one for both directions, which NCCL allows and which deadlocks under 1F1B. */
 typedef enum tdm_p2p { TDM_P2P_DIRECTED, TDM_P2P_SHARED } tdm_p2p;
 
 typedef struct tdm_op {
@@ -97,21 +99,43 @@ typedef struct tdm_op {
     tdm_dtype dtype;    /* of a GEMM's or attention's operands, of a collective's elements */
     bool recompute;     /* repeats forward work: counts in hfu, not in mfu */
     union {
-        struct { uint64_t m, n, k; uint32_t batch; } gemm;
-        /* one product per local expert: rows from the routing table; forward and dgrad rows x k -> n,
-         * wgrad (rows_inner) k x rows -> n */
-        struct { uint64_t n, k; bool rows_inner; } grouped;
-        struct { uint64_t batch, seq, heads, kv_heads, head_size; bool causal; } attention;
-        struct { tdm_size bytes; } memory; /* read plus written */
-        struct { double seconds; } timed;
+        struct {
+            uint64_t m, n, k;
+            uint32_t batch;
+        } gemm;
+        /* one product per local expert: rows from the routing table; forward and dgrad rows x k ->
+         * n, wgrad (rows_inner) k x rows -> n */
+        struct {
+            uint64_t n, k;
+            bool rows_inner;
+        } grouped;
+        struct {
+            uint64_t batch, seq, heads, kv_heads, head_size;
+            bool causal;
+        } attention;
+        struct {
+            tdm_size bytes;
+        } memory; /* read plus written */
+        struct {
+            double seconds;
+        } timed;
         /* bytes: all-reduce, broadcast: the buffer of one rank; all-gather: the whole output;
          * reduce-scatter: the whole input; all-to-all: bytes of one token in token_bytes */
-        struct { tdm_group_kind group; uint64_t bytes; uint64_t token_bytes; tdm_a2a a2a; } collective;
-        struct { tdm_peer peer; tdm_p2p p2p; uint64_t bytes; } p2p;
+        struct {
+            tdm_group_kind group;
+            uint64_t bytes;
+            uint64_t token_bytes;
+            tdm_a2a a2a;
+        } collective;
+        struct {
+            tdm_peer peer;
+            tdm_p2p p2p;
+            uint64_t bytes;
+        } p2p;
     } u;
     const tdm_wait *waits; /* [n_waits], on other streams */
     uint32_t n_waits;
-    const tdm_ref *refs;   /* [n_refs] */
+    const tdm_ref *refs; /* [n_refs] */
     uint32_t n_refs;
 } tdm_op;
 
@@ -139,10 +163,10 @@ typedef struct tdm_slot {
 /* A parameter tensor of one block, as one rank holds it. */
 typedef struct tdm_param {
     const char *name;
-    uint64_t count;    /* elements on this rank */
-    bool expert;       /* replicated over EDP; otherwise over DP */
-    bool sync_tp;      /* replicated over TP, gradient seen in part: all-reduced over TP */
-    bool embedding;    /* tied: summed over the EMBED group */
+    uint64_t count; /* elements on this rank */
+    bool expert;    /* replicated over EDP; otherwise over DP */
+    bool sync_tp;   /* replicated over TP, gradient seen in part: all-reduced over TP */
+    bool embedding; /* tied: summed over the EMBED group */
 } tdm_param;
 
 typedef struct tdm_kind {
@@ -163,8 +187,8 @@ typedef struct tdm_block {
 typedef struct tdm_chunk {
     const tdm_block *blocks; /* [n_blocks] in forward order; B, W and BW walk them backwards */
     uint32_t n_blocks;
-    uint32_t n_positions;    /* sum of the counts */
-    uint32_t virtual_stage;  /* place in the pipeline: stage + pp * chunk index */
+    uint32_t n_positions;   /* sum of the counts */
+    uint32_t virtual_stage; /* place in the pipeline: stage + pp * chunk index */
 } tdm_chunk;
 
 typedef struct tdm_pass {
@@ -183,7 +207,8 @@ typedef struct tdm_role {
     tdm_template optimizer; /* ops of the O pass */
 } tdm_role;
 
-/* Token-expert pairs by layer and microbatch. "replica" is the EP group's index within its stage. */
+/* Token-expert pairs by layer and microbatch. "replica" is the EP group's index within its stage.
+ */
 typedef struct tdm_routing_table {
     uint32_t n_replicas, n_layers, n_microbatches, ep, n_experts;
     const uint32_t *sent;    /* [replica][layer][microbatch][src][dst] */
@@ -194,8 +219,8 @@ typedef struct tdm_plan {
     const char *name;
     const char *schedule;
     bool train;
-    bool pass_times;       /* kinds hold TIMED ops; there is no model */
-    double send_s;         /* pass_times: time of one send */
+    bool pass_times; /* kinds hold TIMED ops; there is no model */
+    double send_s;   /* pass_times: time of one send */
     tdm_model model;
     tdm_training training;
     tdm_parallel parallel;
@@ -206,7 +231,7 @@ typedef struct tdm_plan {
     uint32_t n_kinds;
     const tdm_role *roles;
     uint32_t n_roles;
-    const uint16_t *role_of; /* [world] index into roles */
+    const uint16_t *role_of;   /* [world] index into roles */
     tdm_routing_table routing; /* n_layers 0: no experts */
 } tdm_plan;
 
@@ -217,8 +242,8 @@ typedef struct tdm_instance {
     uint32_t index;       /* 0, 1, 2 ... in the rank's program order */
     uint32_t pass_index;
     tdm_pass pass;
-    uint32_t position;    /* within the chunk */
-    uint32_t layer;       /* global layer index; of non-layer blocks, first_layer */
+    uint32_t position; /* within the chunk */
+    uint32_t layer;    /* global layer index; of non-layer blocks, first_layer */
     bool first_of_pass;
 } tdm_instance;
 
@@ -239,8 +264,8 @@ bool tdm_cursor_next(tdm_cursor *cursor, tdm_instance *instance);
 uint32_t tdm_plan_n_ops(const tdm_plan *plan, uint32_t rank);
 
 /* The op template a pass uses at a block. */
-const tdm_template *tdm_plan_template(const tdm_plan *plan, const tdm_role *role, const tdm_pass *pass,
-                                      uint32_t block);
+const tdm_template *tdm_plan_template(const tdm_plan *plan, const tdm_role *role,
+                                      const tdm_pass *pass, uint32_t block);
 
 /* Kind of block at a position of a chunk. */
 const tdm_kind *tdm_plan_kind_at(const tdm_plan *plan, const tdm_chunk *chunk, uint32_t position);
@@ -248,15 +273,17 @@ const tdm_kind *tdm_plan_kind_at(const tdm_plan *plan, const tdm_chunk *chunk, u
 /* Token-expert pairs that the rank's experts receive; 0 without experts. */
 uint64_t tdm_plan_tokens(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch);
 /* Row of the routing table of this rank's EP group: sent [src][dst] and experts [expert]. */
-const uint32_t *tdm_plan_sent(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch);
-const uint32_t *tdm_plan_experts(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch);
+const uint32_t *tdm_plan_sent(const tdm_plan *plan, uint32_t rank, uint32_t layer,
+                              uint32_t microbatch);
+const uint32_t *tdm_plan_experts(const tdm_plan *plan, uint32_t rank, uint32_t layer,
+                                 uint32_t microbatch);
 static inline uint64_t tdm_size_eval(tdm_size size, uint64_t tokens)
 {
     return size.fixed + size.per_token * tokens;
 }
 
-/* Rank that a send goes to or a receive comes from. The neighbour of the last virtual stage wraps to none:
- * returns UINT32_MAX there. */
+/* Rank that a send goes to or a receive comes from. The neighbour of the last virtual stage wraps
+ * to none: returns UINT32_MAX there. */
 uint32_t tdm_plan_peer(const tdm_plan *plan, uint32_t rank, const tdm_instance *instance);
 
 /* Multiply-adds count as two. Attention counts all s*s scores, causal or not, as the field does. */
@@ -271,9 +298,9 @@ static inline bool tdm_op_is_p2p(tdm_op_kind kind)
     return kind == TDM_OP_SEND || kind == TDM_OP_RECV;
 }
 
-const char *tdm_stream_name(tdm_stream stream);        /* "compute", "tp", ..., "pp-send", "pp-recv" */
-const char *tdm_pass_kind_name(tdm_pass_kind kind);    /* "F", "B", "W", "BW", "O" */
-const char *tdm_op_kind_name(tdm_op_kind kind);        /* "gemm", "all-reduce", ... */
-const char *tdm_class_name(tdm_class class_);          /* "weights", ... */
+const char *tdm_stream_name(tdm_stream stream);     /* "compute", "tp", ..., "pp-send", "pp-recv" */
+const char *tdm_pass_kind_name(tdm_pass_kind kind); /* "F", "B", "W", "BW", "O" */
+const char *tdm_op_kind_name(tdm_op_kind kind);     /* "gemm", "all-reduce", ... */
+const char *tdm_class_name(tdm_class class_);       /* "weights", ... */
 
 #endif

@@ -1,0 +1,2 @@
+# exit 1
+tandem plan scenarios/small-moe-16gpu.yaml -o /dev/full

@@ -1,0 +1,1 @@
+tandem plan scenarios/small-moe-16gpu.yaml --forward-only --schedule

@@ -1,0 +1,1 @@
+tandem plan scenarios/moe-30b-16gpu.yaml --groups

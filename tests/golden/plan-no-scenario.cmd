@@ -1,0 +1,2 @@
+# exit 2
+tandem plan scenarios/no-such.yaml
