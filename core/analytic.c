@@ -1,5 +1,6 @@
-/* analytic.c: list scheduling over the plan: every communication op takes the time it has on idle links.
- * A work list of ranks; each rank's walker goes on until it blocks; a communication op ends when all members' turns have come. */
+/* analytic.c: list scheduling over the plan: every communication op takes the time it has on idle
+ * links. A work list of ranks; each rank's walker goes on until it blocks; a communication op ends
+ * when all members' turns have come. */
 #include "engine.h"
 
 #include <assert.h>
@@ -39,12 +40,12 @@ typedef struct engine {
     tdm_arena *arena, *scratch;
     const tdm_plan *plan;
     const tdm_machine *machine;
-    tdm_walker **walkers;  /* [world] */
+    tdm_walker **walkers; /* [world] */
     fifo (*fifos)[TDM_N_STREAMS];
-    uint32_t *work;        /* ranks to advance: a stack without duplicates */
+    uint32_t *work; /* ranks to advance: a stack without duplicates */
     uint32_t n_work;
     bool *in_work;
-    communicator **table;  /* open addressing by id */
+    communicator **table; /* open addressing by id */
     uint32_t table_size, n_communicators;
     tdm_flow *flows;
 } engine;
@@ -114,7 +115,8 @@ static double comm_seconds(engine *e, communicator *c, const tdm_comm *comm)
         if (k->op == op)
             return k->seconds;
     double latency_s;
-    uint32_t n = tdm_comm_flows(e->plan, e->machine->topology, comm->rank, &comm->instance, e->flows, &latency_s);
+    uint32_t n = tdm_comm_flows(e->plan, e->machine->topology, comm->rank, &comm->instance,
+                                e->flows, &latency_s);
     double seconds = latency_s;
     if (n > 0)
         seconds += tdm_flows_time(e->scratch, e->machine->topology, e->flows, n);
@@ -143,7 +145,8 @@ static void finish(engine *e, communicator *c, const tdm_comm *comm)
     }
 }
 
-/* Lets the head of a stream join its communicator when its turn has come; ends the op when it is the last member. */
+/* Lets the head of a stream join its communicator when its turn has come; ends the op when it is
+ * the last member. */
 static void join_head(engine *e, uint32_t rank, tdm_stream stream)
 {
     fifo *f = &e->fifos[rank][stream];
@@ -164,19 +167,21 @@ static void join_head(engine *e, uint32_t rank, tdm_stream stream)
 
 static void advance(engine *e, uint32_t rank)
 {
+    for (int s = 0; s < TDM_N_STREAMS; s++)
+        join_head(e, rank, (tdm_stream)s);
     for (;;) {
         tdm_comm comm;
         tdm_stream stream;
         uint64_t sequence;
-        for (int s = 0; s < TDM_N_STREAMS; s++)
-            join_head(e, rank, (tdm_stream)s);
         tdm_walk walk = tdm_walker_next(e->walkers[rank], &comm, &stream, &sequence);
         if (walk == TDM_WALK_COMM) {
             push(e, &e->fifos[rank][comm.instance.op->stream], &comm);
+            join_head(e, rank, comm.instance.op->stream);
             continue;
         }
         double tail_s;
-        if (walk == TDM_WALK_BLOCKED && tdm_walker_n_done(e->walkers[rank], stream, &tail_s) >= sequence)
+        if (walk == TDM_WALK_BLOCKED &&
+            tdm_walker_n_done(e->walkers[rank], stream, &tail_s) >= sequence)
             continue;
         break;
     }
@@ -191,12 +196,13 @@ static tdm_code report_stuck(const engine *e, tdm_error *err)
             if (f->count == 0)
                 continue;
             const tdm_comm *comm = &f->items[f->head];
-            return tdm_error_add(err, TDM_E_INTERNAL,
-                                 "deadlock: rank %u waits in %s '%s' on stream %s, pass %s of microbatch %u, for members "
-                                 "that never come",
-                                 rank, tdm_op_kind_name(comm->instance.op->kind), comm->instance.op->name,
-                                 tdm_stream_name((tdm_stream)s), tdm_pass_kind_name(comm->instance.pass.kind),
-                                 comm->instance.pass.microbatch);
+            return tdm_error_add(
+                err, TDM_E_INTERNAL,
+                "deadlock: rank %u waits in %s '%s' on stream %s, pass %s of microbatch %u, for members "
+                "that never come",
+                rank, tdm_op_kind_name(comm->instance.op->kind), comm->instance.op->name,
+                tdm_stream_name((tdm_stream)s), tdm_pass_kind_name(comm->instance.pass.kind),
+                comm->instance.pass.microbatch);
         }
     return TDM_OK;
 }
@@ -216,8 +222,8 @@ static void init(engine *e, const tdm_costs *costs, tdm_trace *trace)
     }
 }
 
-tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine, tdm_trace *trace,
-                          tdm_error *err)
+tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
+                          tdm_trace *trace, tdm_error *err)
 {
     tdm_arena scratch = {0};
     engine e = {.arena = &scratch, .plan = plan, .machine = machine};

@@ -1,8 +1,10 @@
-/* engine.h: what an engine is given and what it returns, and the walker that predicting engines share.
+/* engine.h: what an engine is given and what it returns, and the walker that predicting engines
+ * share.
  *
- * The walker takes one rank's program through time: compute ops have known durations, so their times follow by
- * arithmetic; communication needs peers, so the walker hands it to the engine and stops where an op waits for one that
- * has not ended. It is resumable, so an engine may drive it from an actor or from a work list. */
+ * The walker takes one rank's program through time: compute ops have known durations, so their
+ * times follow by arithmetic; communication needs peers, so the walker hands it to the engine and
+ * stops where an op waits for one that has not ended. It is resumable, so an engine may drive it
+ * from an actor or from a work list. */
 #ifndef TDM_ENGINE_H
 #define TDM_ENGINE_H
 
@@ -16,22 +18,23 @@ typedef struct tdm_machine {
 } tdm_machine;
 
 /* Predicts the plan on the machine without contention between ops. */
-tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine, tdm_trace *trace,
-                          tdm_error *err);
+tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
+                          tdm_trace *trace, tdm_error *err);
 
-/* One communication op of one rank, handed to the engine in issue order of its stream. */
+/* One communication op of one rank, handed to the engine in issue order of its stream and of its
+ * communicator. */
 typedef struct tdm_comm {
     uint32_t rank;
     tdm_instance instance;
-    double ready_s;       /* issue and waits are done; its stream may still be busy */
-    uint64_t sequence;    /* 1, 2, ... on its stream */
+    double ready_s;    /* issue and waits are done; its stream may still be busy */
+    uint64_t sequence; /* 1, 2, ... on its stream */
 } tdm_comm;
 
 typedef struct tdm_walker tdm_walker;
 
 typedef enum tdm_walk {
     TDM_WALK_COMM,    /* *comm is to be carried out on its stream */
-    TDM_WALK_BLOCKED, /* waits for op `sequence` of `stream` */
+    TDM_WALK_BLOCKED, /* waits for op `sequence` of `stream`, perhaps for others too */
     TDM_WALK_END,
 } tdm_walk;
 
@@ -41,12 +44,16 @@ tdm_costs *tdm_costs_new(tdm_arena *arena, const tdm_plan *plan, const tdm_machi
 /* Host time to issue one op: the device's, or 0 for pass times. */
 double tdm_costs_launch_s(const tdm_costs *costs);
 
-tdm_walker *tdm_walker_new(tdm_arena *arena, const tdm_plan *plan, const tdm_costs *costs, uint32_t rank,
-                           tdm_rank_trace *trace);
-/* Goes on until there is something for the engine. After BLOCKED, call again once the named op was
- * reported by tdm_walker_done. */
-tdm_walk tdm_walker_next(tdm_walker *walker, tdm_comm *comm, tdm_stream *stream, uint64_t *sequence);
-/* The engine reports a communication op's own start (its turn on the stream) and end; in order per stream. */
+tdm_walker *tdm_walker_new(tdm_arena *arena, const tdm_plan *plan, const tdm_costs *costs,
+                           uint32_t rank, tdm_rank_trace *trace);
+/* Goes on until there is something for the engine. Streams do not hold each other back: an op is
+ * handed out as soon as all it waits for has ended, so never later than its ready_s. BLOCKED names
+ * one of the ops that the rank waits for; call again whenever an op of the rank was reported by
+ * tdm_walker_done. */
+tdm_walk tdm_walker_next(tdm_walker *walker, tdm_comm *comm, tdm_stream *stream,
+                         uint64_t *sequence);
+/* The engine reports a communication op's own start (its turn on the stream) and end; in order per
+ * stream. */
 void tdm_walker_done(tdm_walker *walker, const tdm_comm *comm, double start_s, double end_s);
 /* Ops of the stream reported so far, and the end of the last of them (0 when none). */
 uint64_t tdm_walker_n_done(const tdm_walker *walker, tdm_stream stream, double *end_s);
@@ -59,7 +66,8 @@ typedef struct tdm_comm_id {
 } tdm_comm_id;
 tdm_comm_id tdm_comm_identify(const tdm_plan *plan, uint32_t rank, const tdm_instance *instance);
 
-/* Flows and latency of a communication op (a send/receive is one flow). flows must hold tdm_comm_max_flows. */
+/* Flows and latency of a communication op (a send/receive is one flow). flows must hold
+ * tdm_comm_max_flows. */
 uint32_t tdm_comm_max_flows(const tdm_plan *plan, const tdm_topology *topology);
 uint32_t tdm_comm_flows(const tdm_plan *plan, const tdm_topology *topology, uint32_t rank,
                         const tdm_instance *instance, tdm_flow *flows, double *latency_s);

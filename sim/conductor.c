@@ -1,0 +1,235 @@
+/* conductor.c: see conductor.h. */
+#include "conductor_parts.h"
+
+#include <assert.h>
+
+tdm_conductor *tdm_conductor_new(tdm_arena *arena, const tdm_plan *plan,
+                                 const tdm_topology *topology, const tdm_costs *costs,
+                                 tdm_rank_trace *traces, tdm_network *network)
+{
+    tdm_conductor *c = TDM_ALLOC(arena, tdm_conductor, 1);
+    c->arena = arena;
+    c->plan = plan;
+    c->topology = topology;
+    c->network = network;
+    c->n_ranks = plan->mesh.world;
+    c->ranks = TDM_ALLOC(arena, tdm_conducted, c->n_ranks);
+    for (uint32_t rank = 0; rank < c->n_ranks; rank++)
+        c->ranks[rank].walker = tdm_walker_new(arena, plan, costs, rank, &traces[rank]);
+    c->flows = TDM_ALLOC(arena, tdm_flow, tdm_comm_max_flows(plan, topology));
+    c->connected = TDM_ALLOC(arena, uint8_t, ((size_t)c->n_ranks * c->n_ranks + 7) / 8);
+    return c;
+}
+
+static tdm_communicator *new_communicator(tdm_conductor *c, tdm_comm_id id)
+{
+    tdm_communicator *made = TDM_ALLOC(c->arena, tdm_communicator, 1);
+    made->id = id.id;
+    made->n_members = id.n_members;
+    made->arrived = TDM_ALLOC(c->arena, tdm_pending *, id.n_members);
+    made->members = TDM_ALLOC(c->arena, tdm_member, id.n_members);
+    return made;
+}
+
+static tdm_communicator *find_communicator(tdm_conductor *c, tdm_comm_id id)
+{
+    /* Multiplicative hashing; source: Knuth, The Art of Computer Programming 3, 6.4. */
+    tdm_communicator **bucket =
+        &c->buckets[(id.id * UINT64_C(0x9E3779B97F4A7C15)) >> TDM_BUCKET_SHIFT];
+    for (tdm_communicator *known = *bucket; known; known = known->next)
+        if (known->id == id.id)
+            return known;
+    tdm_communicator *made = new_communicator(c, id);
+    made->next = *bucket;
+    *bucket = made;
+    return made;
+}
+
+static tdm_communicator *communicator_of(tdm_conductor *c, const tdm_comm *comm)
+{
+    tdm_conducted *rank = &c->ranks[comm->rank];
+    tdm_comm_id id = tdm_comm_identify(c->plan, comm->rank, &comm->instance);
+    tdm_stream stream = id.n_members > 1 ? TDM_N_STREAMS : comm->instance.op->stream;
+    tdm_seat **link = &rank->seats;
+    for (; *link; link = &(*link)->next) {
+        tdm_seat *seat = *link;
+        if (seat->id != id.id || seat->stream != stream)
+            continue;
+        *link = seat->next; /* to the front: the next op likely uses it again */
+        seat->next = rank->seats;
+        rank->seats = seat;
+        return seat->communicator;
+    }
+    tdm_seat *seat = TDM_ALLOC(c->arena, tdm_seat, 1);
+    *seat = (tdm_seat){.next = rank->seats, .id = id.id, .stream = stream};
+    seat->communicator = id.n_members > 1 ? find_communicator(c, id) : new_communicator(c, id);
+    rank->seats = seat;
+    return seat->communicator;
+}
+
+/* SimGrid would abort on a flow without a route. */
+static bool is_connected(tdm_conductor *c, const tdm_flow *flow)
+{
+    size_t bit = (size_t)flow->src * c->n_ranks + flow->dst;
+    if (c->connected[bit / 8] & 1u << bit % 8)
+        return true;
+    tdm_route route;
+    if (!tdm_topology_route(c->topology, flow->src, flow->dst, &route))
+        return false;
+    c->connected[bit / 8] |= (uint8_t)(1u << bit % 8);
+    return true;
+}
+
+/* What the members do must fit together; a send and its receive are told apart by kind. */
+static bool is_matched(const tdm_communicator *k)
+{
+    const tdm_op *first = k->arrived[0]->comm.instance.op;
+    for (uint32_t i = 1; i < k->n_members; i++) {
+        const tdm_op *op = k->arrived[i]->comm.instance.op;
+        bool fits = tdm_op_is_p2p(first->kind) ? tdm_op_is_p2p(op->kind) && op->kind != first->kind
+                                               : op->kind == first->kind;
+        if (!fits)
+            return false;
+    }
+    return true;
+}
+
+static void launch(tdm_conductor *c, tdm_communicator *k)
+{
+    if (!is_matched(k))
+        return; /* the members wait for ever; the explanation finds them */
+    const tdm_comm *comm = &k->arrived[0]->comm;
+    double latency_s = 0;
+    uint32_t n =
+        tdm_comm_flows(c->plan, c->topology, comm->rank, &comm->instance, c->flows, &latency_s);
+    uint32_t n_real = 0; /* the network is not asked to move nothing, or nowhere */
+    for (uint32_t i = 0; i < n; i++) {
+        const tdm_flow flow = c->flows[i];
+        if (flow.bytes == 0 || flow.src == flow.dst)
+            continue;
+        if (!is_connected(c, &flow)) {
+            c->error =
+                tdm_arena_printf(c->arena,
+                                 "topology %s: op %s needs a route from GPU %u to GPU %u, "
+                                 "which share no plane",
+                                 c->topology->name, comm->instance.op->name, flow.src, flow.dst);
+            return;
+        }
+        c->flows[n_real++] = flow;
+    }
+    double begin_s = k->start_s + latency_s;
+    /* Nothing is handed out late: what has passed (but for rounding) could not be simulated. */
+    assert(begin_s >= tdm_network_now_s() * (1 - 1e-12));
+    tdm_network_transfer(c->network, c->flows, n_real, begin_s, k);
+}
+
+/* Lets the first op of a stream arrive at its communicator. */
+static void arrive(tdm_conductor *c, tdm_queue *queue)
+{
+    tdm_pending *p = queue->first;
+    if (!p || p->arrived)
+        return;
+    p->turn_s = p->comm.ready_s > queue->end_s ? p->comm.ready_s : queue->end_s;
+    p->arrived = true;
+    tdm_communicator *k = p->communicator;
+    assert(k->n_arrived <
+           k->n_members); /* a rank's ops of a communicator come one after the other */
+    if (k->n_arrived == 0 || p->turn_s > k->start_s)
+        k->start_s = p->turn_s;
+    k->arrived[k->n_arrived++] = p;
+    if (k->n_arrived == k->n_members)
+        launch(c, k);
+}
+
+static void hand_out(tdm_conductor *c, const tdm_comm *comm)
+{
+    tdm_pending *p = c->unused;
+    if (p)
+        c->unused = p->next;
+    else
+        p = TDM_ALLOC(c->arena, tdm_pending, 1);
+    *p = (tdm_pending){.comm = *comm, .communicator = communicator_of(c, comm)};
+    tdm_conducted *rank = &c->ranks[comm->rank];
+    rank->n_pending++;
+    tdm_queue *queue = &rank->queues[comm->instance.op->stream];
+    if (queue->first)
+        queue->last->next = p;
+    else
+        queue->first = p;
+    queue->last = p;
+    arrive(c, queue);
+}
+
+/* Takes a rank on until it waits for communication. */
+static void advance(tdm_conductor *c, tdm_conducted *rank)
+{
+    for (;;) {
+        tdm_comm comm;
+        switch (tdm_walker_next(rank->walker, &comm, &rank->blocked_on, &rank->blocked_sequence)) {
+        case TDM_WALK_COMM:
+            hand_out(c, &comm);
+            break;
+        case TDM_WALK_BLOCKED:
+            return;
+        case TDM_WALK_END:
+            rank->ended = true;
+            return;
+        }
+    }
+}
+
+static void note_finished(tdm_conductor *c, const tdm_conducted *rank)
+{
+    if (rank->ended && rank->n_pending == 0)
+        c->n_finished++;
+}
+
+void tdm_conductor_start(tdm_conductor *c)
+{
+    for (uint32_t rank = 0; rank < c->n_ranks; rank++) {
+        advance(c, &c->ranks[rank]);
+        note_finished(c, &c->ranks[rank]);
+    }
+}
+
+/* Takes an ended op off its stream. */
+static void retire(tdm_conductor *c, tdm_pending *p, double end_s)
+{
+    tdm_conducted *rank = &c->ranks[p->comm.rank];
+    tdm_queue *queue = &rank->queues[p->comm.instance.op->stream];
+    assert(queue->first == p);
+    tdm_walker_done(rank->walker, &p->comm, p->turn_s, end_s);
+    queue->first = p->next;
+    queue->end_s = end_s;
+    rank->n_pending--;
+    p->next = c->unused;
+    c->unused = p;
+}
+
+/* Goes on with a rank after its first op of a stream has ended. */
+static void resume(tdm_conductor *c, tdm_conducted *rank, tdm_stream stream)
+{
+    arrive(c, &rank->queues[stream]);
+    if (!rank->ended)
+        advance(c, rank);
+    note_finished(c, rank);
+}
+
+void tdm_conductor_ended(tdm_conductor *c, void *transfer, double end_s)
+{
+    tdm_communicator *k = transfer;
+    for (uint32_t i = 0; i < k->n_members; i++) {
+        const tdm_comm *comm = &k->arrived[i]->comm;
+        k->members[i] = (tdm_member){.rank = comm->rank, .stream = comm->instance.op->stream};
+        retire(c, k->arrived[i], end_s);
+    }
+    /* Only now: a member that goes on may arrive here again. */
+    k->n_arrived = 0;
+    for (uint32_t i = 0; i < k->n_members; i++)
+        resume(c, &c->ranks[k->members[i].rank], k->members[i].stream);
+}
+
+bool tdm_conductor_finished(const tdm_conductor *c)
+{
+    return c->n_finished == c->n_ranks;
+}

@@ -1,0 +1,141 @@
+/* run.c: one simulation: a platform file, a child process that simulates, and its spans copied into
+ * the trace. */
+#include "child.h"
+#include "conductor.h"
+#include "network.h"
+#include "sim.h"
+
+#include <string.h>
+
+/* What child and parent share. */
+typedef struct shared {
+    bool finished;
+    char problem[16 * 1024];
+    tdm_span spans[]; /* of all ranks */
+} shared;
+
+typedef struct job {
+    const tdm_plan *plan;
+    const tdm_machine *machine;
+    const tdm_costs *costs;
+    const char *platform_path;
+    shared *shared;
+    tdm_rank_trace *ranks; /* [world] with spans in shared memory */
+    tdm_conductor *conductor;
+} job;
+
+const char *tdm_sim_missing(void)
+{
+    return NULL;
+}
+
+static void leave_when_finished(const job *j)
+{
+    if (!tdm_conductor_finished(j->conductor))
+        return;
+    /* The spans are written. Leaving from here spares taking apart SimGrid and its actors. */
+    j->shared->finished = true;
+    tdm_child_exit();
+}
+
+static void transfer_ended(void *context, void *transfer, double end_s)
+{
+    job *j = context;
+    tdm_conductor_ended(j->conductor, transfer, end_s);
+    leave_when_finished(j);
+}
+
+/* Runs in the child, which never comes back from here alive: memory and handles go with it. */
+static void simulate(void *context)
+{
+    job *j = context;
+    tdm_arena arena = {0};
+    uint32_t max_flows = tdm_comm_max_flows(j->plan, j->machine->topology);
+    tdm_network *network =
+        tdm_network_open(&arena, j->platform_path, j->plan->mesh.world, max_flows);
+    j->conductor =
+        tdm_conductor_new(&arena, j->plan, j->machine->topology, j->costs, j->ranks, network);
+    tdm_conductor_start(j->conductor);
+    leave_when_finished(j);
+    tdm_network_run(network, transfer_ended, j);
+    /* SimGrid takes a deadlock for a normal end. */
+    tdm_conductor_explain(j->conductor, j->shared->problem, sizeof j->shared->problem);
+}
+
+/* One message per line. */
+static tdm_code report_problem(char *problem, tdm_error *err)
+{
+    if (*problem == '\0')
+        return tdm_error_add(err, TDM_E_INTERNAL, "simulation ended without result or reason");
+    for (char *line = problem; *line != '\0';) {
+        char *end = strchr(line, '\n');
+        if (end)
+            *end = '\0';
+        tdm_error_add(err, TDM_E_INTERNAL, "%s", line);
+        line = end ? end + 1 : line + strlen(line);
+    }
+    return TDM_E_INTERNAL;
+}
+
+/* Gives every rank its part of the shared spans. */
+static void place_spans(job *j, const tdm_trace *trace)
+{
+    tdm_span *next = j->shared->spans;
+    for (uint32_t rank = 0; rank < trace->n_ranks; rank++) {
+        j->ranks[rank] = (tdm_rank_trace){.n_ops = trace->ranks[rank].n_ops, .spans = next};
+        next += trace->ranks[rank].n_ops;
+    }
+}
+
+static tdm_code run_child(job *j, tdm_trace *trace, tdm_error *err)
+{
+    tdm_code code = tdm_child_run(simulate, j, "the simulation process", err);
+    if (code != TDM_OK)
+        return code;
+    if (!j->shared->finished)
+        return report_problem(j->shared->problem, err);
+    for (uint32_t rank = 0; rank < trace->n_ranks; rank++)
+        memcpy(trace->ranks[rank].spans, j->ranks[rank].spans,
+               sizeof(tdm_span) * trace->ranks[rank].n_ops);
+    return TDM_OK;
+}
+
+tdm_code tdm_sim_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
+                     const char *platform_path, tdm_trace *trace, tdm_error *err)
+{
+    if (machine->topology->n_gpus < plan->mesh.world)
+        return tdm_error_add(err, TDM_E_INVALID, "topology %s has %u GPUs, the plan needs %u",
+                             machine->topology->name, machine->topology->n_gpus, plan->mesh.world);
+    uint32_t max_flows = tdm_comm_max_flows(plan, machine->topology);
+    if (max_flows > TDM_NETWORK_MAX_FLOWS)
+        return tdm_error_add(
+            err, TDM_E_INFEASIBLE,
+            "one operation of the plan needs %u concurrent flows on topology %s, the sim engine "
+            "carries %d; use --engine analytic",
+            max_flows, machine->topology->name, TDM_NETWORK_MAX_FLOWS);
+    tdm_code code = tdm_sim_write_platform(machine->topology, platform_path, err);
+    if (code != TDM_OK)
+        return code;
+    tdm_trace made;
+    const tdm_costs *costs = tdm_costs_new(arena, plan, machine);
+    tdm_trace_init(arena, plan, "sim", tdm_costs_launch_s(costs), &made);
+    size_t n_bytes = sizeof(shared);
+    for (uint32_t rank = 0; rank < made.n_ranks; rank++)
+        n_bytes += sizeof(tdm_span) * made.ranks[rank].n_ops;
+    shared *memory = tdm_child_memory_new(n_bytes);
+    if (!memory)
+        return tdm_error_add(err, TDM_E_INTERNAL,
+                             "no %zu bytes of shared memory for the simulation", n_bytes);
+    job j = {.plan = plan,
+             .machine = machine,
+             .costs = costs,
+             .platform_path = platform_path,
+             .shared = memory,
+             .ranks = TDM_ALLOC(arena, tdm_rank_trace, made.n_ranks)};
+    place_spans(&j, &made);
+    code = run_child(&j, &made, err);
+    tdm_child_memory_free(memory, n_bytes);
+    if (code == TDM_OK)
+        *trace = made;
+    return code;
+}
