@@ -1,0 +1,184 @@
+/* output_scenario.c: a scenario with every value resolved, as YAML that loads again: what the
+ * user's file, the files it names, the defaults and --set came to. */
+#include "output.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A double-quoted scalar. */
+static void put_text(FILE *file, const char *key, const char *text)
+{
+    fprintf(file, "%s: \"", key);
+    for (const char *c = text; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            fprintf(file, "\\%c", *c);
+        else if ((unsigned char)*c < 0x20)
+            fprintf(file, "\\x%02x", (unsigned)(unsigned char)*c);
+        else
+            fputc(*c, file);
+    }
+    fputs("\"\n", file);
+}
+
+/* The least number of digits, from 6 on, that reads back as the same number. */
+static void put_digits(FILE *file, double value, const char *unit)
+{
+    char text[40];
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    fprintf(file, "%s%s", text, unit);
+}
+
+static void put_number(FILE *file, const char *key, double value, const char *unit)
+{
+    fprintf(file, "%s: ", key);
+    put_digits(file, value, unit);
+    fputc('\n', file);
+}
+
+static void put_uint(FILE *file, const char *key, uint64_t value)
+{
+    fprintf(file, "%s: %llu\n", key, (unsigned long long)value);
+}
+
+static void put_bool(FILE *file, const char *key, bool value)
+{
+    fprintf(file, "%s: %s\n", key, value ? "true" : "false");
+}
+
+static void put_size_unless_zero(FILE *file, const char *key, uint64_t value)
+{
+    if (value)
+        put_uint(file, key, value);
+}
+
+static void put_model(const tdm_model *model, FILE *file)
+{
+    fputs("model:\n", file);
+    put_text(file, "  name", model->name);
+    put_uint(file, "  num_layers", model->num_layers);
+    put_uint(file, "  hidden_size", model->hidden_size);
+    put_uint(file, "  num_attention_heads", model->num_attention_heads);
+    put_uint(file, "  num_query_groups", model->num_query_groups);
+    put_uint(file, "  kv_channels", model->kv_channels);
+    if (model->num_experts) {
+        put_uint(file, "  num_experts", model->num_experts);
+        put_uint(file, "  moe_router_topk", model->moe_router_topk);
+        put_uint(file, "  moe_ffn_hidden_size", model->moe_ffn_hidden_size);
+    } else {
+        put_uint(file, "  ffn_hidden_size", model->ffn_hidden_size);
+    }
+    put_uint(file, "  vocab_size", model->vocab_size);
+    put_size_unless_zero(file, "  max_position_embeddings", model->max_position_embeddings);
+    put_bool(file, "  swiglu", model->swiglu);
+    put_bool(file, "  add_bias_linear", model->add_bias_linear);
+    put_bool(file, "  untie_embeddings_and_output_weights", model->untie_embeddings);
+    fprintf(file, "  normalization: %s\n", model->norm == TDM_NORM_RMS ? "RMSNorm" : "LayerNorm");
+    fprintf(file, "  position_embedding_type: %s\n",
+            model->position == TDM_POSITION_NONE   ? "none"
+            : model->position == TDM_POSITION_ROPE ? "rope"
+                                                   : "learned_absolute");
+    fprintf(file, "  attention_backend: %s\n",
+            model->attention == TDM_ATTENTION_UNFUSED ? "unfused" : "fused");
+    put_number(file, "  hidden_dropout", model->hidden_dropout, "");
+    put_number(file, "  attention_dropout", model->attention_dropout, "");
+}
+
+static void put_times(const char *key, const double *times_s, uint32_t n, FILE *file)
+{
+    fprintf(file, "  %s: [", key);
+    for (uint32_t i = 0; i < n; i++) {
+        fputs(i ? ", " : "", file);
+        put_digits(file, times_s[i], "s");
+    }
+    fputs("]\n", file);
+}
+
+static void put_pass_times(const tdm_scenario *scenario, FILE *file)
+{
+    const tdm_pass_times *times = &scenario->pass_times;
+    fputs("pass_times:\n", file);
+    put_times("forward", times->forward_s, scenario->parallel.pp, file);
+    put_times("backward_input", times->backward_input_s, scenario->parallel.pp, file);
+    put_times("backward_weight", times->backward_weight_s, scenario->parallel.pp, file);
+    put_number(file, "  send", times->send_s, "s");
+    fprintf(file, "parallel:\n  pipeline_model_parallel_size: %u\n", scenario->parallel.pp);
+}
+
+static void put_parallel(const tdm_parallel *parallel, FILE *file)
+{
+    fputs("parallel:\n", file);
+    put_uint(file, "  tensor_model_parallel_size", parallel->tp);
+    put_uint(file, "  context_parallel_size", parallel->cp);
+    put_uint(file, "  expert_model_parallel_size", parallel->ep);
+    put_uint(file, "  expert_tensor_parallel_size", parallel->etp);
+    put_uint(file, "  pipeline_model_parallel_size", parallel->pp);
+    put_uint(file, "  data_parallel_size", parallel->dp);
+    put_bool(file, "  sequence_parallel", parallel->sequence_parallel);
+    put_bool(file, "  use_distributed_optimizer", parallel->distributed_optimizer);
+}
+
+static void put_training(const tdm_scenario *scenario, FILE *file)
+{
+    static const char *const recompute[] = {"none", "selective", "full"};
+    const tdm_training *training = &scenario->training;
+    fprintf(file, "training:\n  dtype: %s\n  grad_dtype: %s\n", tdm_dtype_name(training->dtype),
+            tdm_dtype_name(training->grad_dtype));
+    fprintf(file, "  recompute_granularity: %s\n", recompute[training->recompute]);
+    put_number(file, "  clip_grad", training->clip_grad, "");
+}
+
+static const char *target_unit(const tdm_target *target)
+{
+    for (const tdm_figure_info *info = tdm_figure_infos; info->name; info++)
+        if (strcmp(info->name, target->figure) == 0)
+            return strcmp(info->unit, "bytes") == 0 ? "B" : info->unit;
+    return "";
+}
+
+static void put_targets(const tdm_scenario *scenario, FILE *file)
+{
+    if (scenario->n_targets)
+        fputs("targets:\n", file);
+    for (uint32_t i = 0; i < scenario->n_targets; i++) {
+        const tdm_target *target = &scenario->targets[i];
+        fprintf(file, "  %s:\n", target->figure);
+        put_number(file, target->is_maximum ? "    max" : "    min", target->threshold,
+                   target_unit(target));
+        put_text(file, "    label", target->label);
+    }
+}
+
+void tdm_output_scenario(const tdm_scenario *scenario, FILE *file)
+{
+    fprintf(file, "# %s with every value resolved.\n", scenario->name);
+    if (scenario->pass_times.given) {
+        put_pass_times(scenario, file);
+    } else {
+        put_model(&scenario->model, file);
+        put_text(file, "topology", scenario->topology.name);
+        put_text(file, "device", scenario->device.name);
+        put_parallel(&scenario->parallel, file);
+    }
+    fputs("schedule:\n", file);
+    put_text(file, "  name", scenario->schedule);
+    put_uint(file, "  num_microbatches", scenario->num_microbatches);
+    if (!scenario->pass_times.given) {
+        fputs("batch:\n", file);
+        put_uint(file, "  micro_batch_size", scenario->micro_batch_size);
+        put_uint(file, "  seq_length", scenario->seq_length);
+        put_training(scenario, file);
+        if (scenario->model.num_experts) {
+            fprintf(file, "routing:\n  model: %s\n",
+                    scenario->routing.model == TDM_ROUTING_BALANCED ? "balanced" : "uniform");
+            put_uint(file, "  seed", scenario->routing.seed);
+        }
+        if (scenario->memory_limit_bytes)
+            fprintf(file, "memory_limit: %lluB\n",
+                    (unsigned long long)scenario->memory_limit_bytes);
+    }
+    put_targets(scenario, file);
+}

@@ -1,0 +1,175 @@
+/* predict.c: from a scenario file to figures. */
+#include "predict.h"
+
+#include "core/lower.h"
+#include "core/plan_text.h"
+#include "sim/sim.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Runs the plan on the chosen engine and takes its figures. */
+static tdm_code run_plan(tdm_arena *arena, const tdm_result *result, const char *platform_path,
+                         const tdm_layout *layouts, tdm_prediction *p, tdm_error *err)
+{
+    tdm_code code =
+        strcmp(result->engine, "sim") == 0
+            ? tdm_sim_run(arena, &p->plan, &result->machine, platform_path, &p->trace, err)
+            : tdm_analytic_run(arena, &p->plan, &result->machine, &p->trace, err);
+    if (code != TDM_OK)
+        return code;
+    return tdm_figures_compute(arena, &p->plan, &p->trace, layouts, &result->machine, &p->figures,
+                               err);
+}
+
+/* Places the tensors of every rank, and proves the placement of one rank of each role: its ranks
+ * differ in sizes only. */
+static tdm_code lay_out(tdm_arena *arena, tdm_result *result, tdm_error *err)
+{
+    const tdm_plan *plan = &result->step.plan;
+    bool *proven = TDM_ALLOC(arena, bool, plan->n_roles);
+    result->layouts = TDM_ALLOC(arena, tdm_layout, plan->mesh.world);
+    for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
+        bool prove = !proven[plan->role_of[rank]];
+        tdm_layout *layout = &result->layouts[rank];
+        tdm_code code = tdm_layout_build(arena, plan, rank, prove, layout, err);
+        if (code == TDM_OK && prove)
+            code = tdm_verify_layout(plan, layout, err);
+        if (code != TDM_OK)
+            return code;
+        proven[plan->role_of[rank]] = true;
+    }
+    return TDM_OK;
+}
+
+/* FNV-1a, 64 bits. Source: Fowler, Noll, Vo, Eastlake, The FNV Non-Cryptographic Hash Algorithm,
+ * section 2. */
+static uint64_t hash_bytes(const char *bytes, size_t n)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+static tdm_code write_plan_text(tdm_arena *arena, tdm_result *result, tdm_error *err)
+{
+    char *text = NULL;
+    size_t n_bytes = 0;
+    FILE *file = open_memstream(&text, &n_bytes);
+    if (!file)
+        return tdm_error_add(err, TDM_E_INTERNAL, "plan text: %s", strerror(errno));
+    tdm_code code = tdm_plan_write(&result->step.plan, file, err);
+    if (fclose(file) != 0 && code == TDM_OK)
+        code = tdm_error_add(err, TDM_E_INTERNAL, "plan text: %s", strerror(errno));
+    if (code == TDM_OK) {
+        result->plan_text = tdm_arena_strndup(arena, text, n_bytes);
+        result->plan_text_bytes = n_bytes;
+        result->plan_hash = hash_bytes(text, n_bytes);
+    }
+    free(text);
+    return code;
+}
+
+static tdm_code predict_step(tdm_arena *arena, const tdm_predict_options *options,
+                             tdm_result *result, tdm_error *err)
+{
+    const tdm_scenario *scenario = &result->scenario;
+    tdm_code code = tdm_lower(arena, scenario, scenario->schedule, scenario->num_microbatches,
+                              &result->step.plan, err);
+    if (code == TDM_OK)
+        code = tdm_verify_plan(&result->step.plan, &result->verified, err);
+    if (code == TDM_OK)
+        code = write_plan_text(arena, result, err);
+    if (code == TDM_OK)
+        code = lay_out(arena, result, err);
+    if (code == TDM_OK)
+        code = run_plan(arena, result, options->platform_path, result->layouts, &result->step, err);
+    return code;
+}
+
+/* The latency of a forward pass: one microbatch, forward only, on the same machine and engine. */
+static tdm_code predict_forward(tdm_arena *arena, const tdm_predict_options *options,
+                                tdm_result *result, tdm_error *err)
+{
+    tdm_verify_report report;
+    tdm_code code =
+        tdm_lower(arena, &result->scenario, "forward-only", 1, &result->forward.plan, err);
+    if (code == TDM_OK)
+        code = tdm_verify_plan(&result->forward.plan, &report, err);
+    if (code == TDM_OK)
+        code = run_plan(arena, result, options->platform_path, NULL, &result->forward, err);
+    if (code != TDM_OK)
+        return code;
+    result->forward.figures.forward_latency_s = result->forward.figures.step_time_s;
+    result->step.figures.forward_latency_s = result->forward.figures.step_time_s;
+    return TDM_OK;
+}
+
+static tdm_grade worst_grade(const tdm_result *result)
+{
+    if (result->scenario.pass_times.given)
+        return TDM_GRADE_MEASURED;
+    tdm_grade grade = tdm_cost_grade(&result->scenario.device);
+    const tdm_grade others[] = {
+        result->scenario.topology.grade, result->scenario.device.launch_s.grade,
+        result->scenario.device.memory_bytes.grade, result->scenario.device.context_bytes.grade};
+    for (size_t i = 0; i < TDM_COUNT(others); i++)
+        grade = others[i] > grade ? others[i] : grade;
+    return grade;
+}
+
+tdm_code tdm_predict(tdm_arena *arena, const tdm_predict_options *options, tdm_result *result,
+                     tdm_error *err)
+{
+    *result = (tdm_result){.engine = options->engine};
+    tdm_code code = tdm_scenario_load(arena, options->root, options->scenario_path, options->sets,
+                                      options->n_sets, &result->scenario, err);
+    if (code != TDM_OK)
+        return code;
+    result->machine = (tdm_machine){&result->scenario.topology, &result->scenario.device};
+    code = predict_step(arena, options, result, err);
+    if (code == TDM_OK)
+        code = predict_forward(arena, options, result, err);
+    result->grade = worst_grade(result);
+    return code;
+}
+
+bool tdm_result_has(const tdm_result *result, const char *figure)
+{
+    static const char *const modelled[] = {"tokens_per_s", "mfu", "hfu", "peak_memory_bytes",
+                                           "expert_efficiency"};
+    if (!result->scenario.pass_times.given)
+        return true;
+    for (size_t i = 0; i < TDM_COUNT(modelled); i++)
+        if (strcmp(modelled[i], figure) == 0)
+            return false;
+    return true;
+}
+
+uint64_t tdm_memory_limit_bytes(const tdm_result *result)
+{
+    uint64_t device = (uint64_t)result->scenario.device.memory_bytes.value;
+    uint64_t limit = result->scenario.memory_limit_bytes;
+    return limit == 0 || (device > 0 && device < limit) ? device : limit;
+}
+
+tdm_verdict *tdm_judge(tdm_arena *arena, const tdm_result *result)
+{
+    const tdm_scenario *scenario = &result->scenario;
+    tdm_verdict *verdicts = TDM_ALLOC(arena, tdm_verdict, scenario->n_targets);
+    for (uint32_t i = 0; i < scenario->n_targets; i++) {
+        const tdm_target *target = &scenario->targets[i];
+        const tdm_figure_info *info = tdm_figure_infos;
+        while (info->name && strcmp(info->name, target->figure) != 0)
+            info++;
+        assert(info->name);
+        double value = tdm_figures_get(&result->step.figures, target->figure);
+        bool pass = target->is_maximum ? value <= target->threshold : value >= target->threshold;
+        verdicts[i] = (tdm_verdict){target, info, value, pass,
+                                    pass ? NULL : tdm_explain(arena, result, target)};
+    }
+    return verdicts;
+}

@@ -1,0 +1,24 @@
+/* report.h: a run for people: the tables on standard output, and the figures as CSV. */
+#ifndef TDM_REPORT_H
+#define TDM_REPORT_H
+
+#include "predict.h"
+#include "table.h"
+
+/* The whole report. */
+void tdm_report_write(tdm_arena *arena, const tdm_result *result, const tdm_verdict *verdicts,
+                      const tdm_style *style, FILE *file);
+/* The checklist alone: the report's last part. */
+void tdm_report_checklist(tdm_arena *arena, const tdm_result *result, const tdm_verdict *verdicts,
+                          const tdm_style *style, FILE *file);
+/* The tables of communication and memory. */
+void tdm_report_communication(tdm_arena *arena, const tdm_result *result, const tdm_style *style,
+                              FILE *file);
+void tdm_report_memory(tdm_arena *arena, const tdm_result *result, const tdm_style *style,
+                       FILE *file);
+/* A count with blanks between groups of three digits: "89 553". */
+const char *tdm_report_count(tdm_arena *arena, double value);
+/* figure,value,unit: one row per scalar figure. */
+void tdm_report_csv(const tdm_result *result, FILE *file);
+
+#endif
