@@ -18,7 +18,8 @@ typedef enum tdm_code {
 } tdm_code;
 
 /* Collects messages; zero-initialise before use. Lines in `text` end with '\n'. Messages past the
- * buffer are counted in n_messages but dropped from the text. `code` is that of the first message. */
+ * buffer are counted in n_messages but dropped from the text. `code` is that of the first message.
+ */
 typedef struct tdm_error {
     tdm_code code;
     unsigned n_messages;
@@ -45,7 +46,8 @@ char *tdm_arena_printf(tdm_arena *arena, const char *format, ...)
 void tdm_arena_free(tdm_arena *arena);
 
 /* Typed allocation of `count` zeroed elements. */
-#define TDM_ALLOC(arena, type, count) ((type *)tdm_arena_alloc((arena), sizeof(type) * (size_t)(count)))
+#define TDM_ALLOC(arena, type, count)                                                              \
+    ((type *)tdm_arena_alloc((arena), sizeof(type) * (size_t)(count)))
 
 #define TDM_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -9,7 +9,8 @@ static double peak(const tdm_device *device, tdm_dtype dtype)
     return device->peak_flops_per_s[dtype].value;
 }
 
-static double roofline(const tdm_device *device, tdm_dtype dtype, double flops, double efficiency, double bytes)
+static double roofline(const tdm_device *device, tdm_dtype dtype, double flops, double efficiency,
+                       double bytes)
 {
     double compute_s = flops / (peak(device, dtype) * efficiency);
     double memory_s = bytes / (device->memory_bytes_per_s.value * device->memory_efficiency.value);
@@ -24,7 +25,8 @@ static double gemm(const tdm_device *device, const tdm_op *op, double flops)
 }
 
 /* Rows of all local experts plus the weights of each of them. */
-static double grouped(const tdm_device *device, const tdm_plan *plan, double tokens, const tdm_op *op)
+static double grouped(const tdm_device *device, const tdm_plan *plan, double tokens,
+                      const tdm_op *op)
 {
     double n = (double)op->u.grouped.n, k = (double)op->u.grouped.k;
     double n_local = (double)plan->model.num_experts / plan->mesh.ep;
@@ -33,14 +35,15 @@ static double grouped(const tdm_device *device, const tdm_plan *plan, double tok
     return roofline(device, op->dtype, flops, device->grouped_gemm_efficiency.value, bytes);
 }
 
-/* Causal masks let a kernel skip half of the scores. Backward reads and writes about twice what forward does. */
+/* Causal masks let a kernel skip half of the scores. Backward reads and writes about twice what
+ * forward does. */
 static double attention(const tdm_device *device, const tdm_op *op, double flops)
 {
     bool backward = op->kind == TDM_OP_ATTENTION_BACKWARD;
     double rows = (double)op->u.attention.batch * (double)op->u.attention.seq;
     double heads = (double)op->u.attention.heads, kv_heads = (double)op->u.attention.kv_heads;
-    double bytes = rows * (double)op->u.attention.head_size * (2 * heads + 2 * kv_heads) * (backward ? 2.0 : 1.0) *
-                   tdm_dtype_bytes(op->dtype);
+    double bytes = rows * (double)op->u.attention.head_size * (2 * heads + 2 * kv_heads) *
+                   (backward ? 2.0 : 1.0) * tdm_dtype_bytes(op->dtype);
     double efficiency =
         backward ? device->attention_backward_efficiency.value : device->attention_efficiency.value;
     /* Flash attention repeats the scores in backward: five products where tdm_op_flops counts four.
@@ -49,7 +52,8 @@ static double attention(const tdm_device *device, const tdm_op *op, double flops
     return roofline(device, op->dtype, work, efficiency, bytes);
 }
 
-double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, uint32_t rank, const tdm_instance *instance)
+double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, uint32_t rank,
+                   const tdm_instance *instance)
 {
     const tdm_op *op = instance->op;
     switch (op->kind) {
@@ -58,15 +62,17 @@ double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, uint32_t rank
     case TDM_OP_GEMM:
         return gemm(device, op, tdm_op_flops(plan, rank, instance));
     case TDM_OP_GROUPED_GEMM:
-        return grouped(device, plan,
-                       (double)tdm_plan_tokens(plan, rank, instance->layer, instance->pass.microbatch), op);
+        return grouped(
+            device, plan,
+            (double)tdm_plan_tokens(plan, rank, instance->layer, instance->pass.microbatch), op);
     case TDM_OP_ATTENTION:
     case TDM_OP_ATTENTION_BACKWARD:
         return attention(device, op, tdm_op_flops(plan, rank, instance));
     case TDM_OP_MEMORY: {
-        uint64_t tokens = op->u.memory.bytes.per_token
-                              ? tdm_plan_tokens(plan, rank, instance->layer, instance->pass.microbatch)
-                              : 0;
+        uint64_t tokens =
+            op->u.memory.bytes.per_token
+                ? tdm_plan_tokens(plan, rank, instance->layer, instance->pass.microbatch)
+                : 0;
         double bytes = (double)tdm_size_eval(op->u.memory.bytes, tokens);
         return fmax(bytes / (device->memory_bytes_per_s.value * device->memory_efficiency.value),
                     device->kernel_floor_s.value);
@@ -79,10 +85,11 @@ double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, uint32_t rank
 
 tdm_grade tdm_cost_grade(const tdm_device *device)
 {
-    const tdm_value *used[] = {&device->memory_bytes_per_s,    &device->launch_s,
-                               &device->kernel_floor_s,        &device->gemm_efficiency,
-                               &device->attention_efficiency,  &device->attention_backward_efficiency,
-                               &device->grouped_gemm_efficiency, &device->memory_efficiency};
+    const tdm_value *used[] = {
+        &device->memory_bytes_per_s,      &device->launch_s,
+        &device->kernel_floor_s,          &device->gemm_efficiency,
+        &device->attention_efficiency,    &device->attention_backward_efficiency,
+        &device->grouped_gemm_efficiency, &device->memory_efficiency};
     tdm_grade worst = TDM_GRADE_MEASURED;
     for (size_t i = 0; i < TDM_COUNT(used); i++)
         worst = used[i]->grade > worst ? used[i]->grade : worst;

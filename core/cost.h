@@ -1,13 +1,14 @@
 /* cost.h: how long a compute op takes on a device: the seam that measured tables will fill.
- * Today: roofline, time = max(flops / (peak * efficiency), bytes / (bandwidth * efficiency)), at least the
- * device's kernel floor. */
+ * Today: roofline, time = max(flops / (peak * efficiency), bytes / (bandwidth * efficiency)), at
+ * least the device's kernel floor. */
 #ifndef TDM_COST_H
 #define TDM_COST_H
 
 #include "plan.h"
 
 /* Seconds of a compute op (GEMM ... TIMED) of this rank; never negative. */
-double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, uint32_t rank, const tdm_instance *instance);
+double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, uint32_t rank,
+                   const tdm_instance *instance);
 
 /* The worst grade among the numbers that tdm_cost_op uses. */
 tdm_grade tdm_cost_grade(const tdm_device *device);

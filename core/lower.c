@@ -33,27 +33,33 @@ static tdm_code check_supported(const tdm_scenario *sc, tdm_error *err)
     const tdm_model *m = &sc->model;
     tdm_code code = TDM_OK;
     if (p->cp != 1)
-        code = tdm_error_add(err, TDM_E_INVALID, "parallel.context_parallel_size: %u: only 1 is supported", p->cp);
+        code = tdm_error_add(err, TDM_E_INVALID,
+                             "parallel.context_parallel_size: %u: only 1 is supported", p->cp);
     if (sc->num_microbatches == 0)
         code = tdm_error_add(err, TDM_E_INVALID, "schedule.num_microbatches: 0: at least 1");
     if (sc->pass_times.given)
         return code;
     uint64_t tokens = (uint64_t)sc->micro_batch_size * sc->seq_length;
     if (m->num_experts > 0 && p->etp != 1)
-        code = tdm_error_add(err, TDM_E_INVALID,
-                             "parallel.expert_tensor_parallel_size: %u: only 1 is supported with experts", p->etp);
+        code = tdm_error_add(
+            err, TDM_E_INVALID,
+            "parallel.expert_tensor_parallel_size: %u: only 1 is supported with experts", p->etp);
     if (m->num_layers % p->pp != 0)
-        code = tdm_error_add(err, TDM_E_INVALID, "parallel.pipeline_model_parallel_size: %u does not divide %u layers",
-                             p->pp, m->num_layers);
-    if (m->num_attention_heads % p->tp != 0 || m->num_query_groups % p->tp != 0 || m->vocab_size % p->tp != 0 ||
-        (m->num_experts == 0 && m->ffn_hidden_size % p->tp != 0) || tokens % p->tp != 0)
         code = tdm_error_add(err, TDM_E_INVALID,
-                             "parallel.tensor_model_parallel_size: %u does not divide heads %u, query groups %u, "
-                             "vocabulary %u, feed-forward size %u or tokens %llu",
-                             p->tp, m->num_attention_heads, m->num_query_groups, m->vocab_size, m->ffn_hidden_size,
-                             (unsigned long long)tokens);
+                             "parallel.pipeline_model_parallel_size: %u does not divide %u layers",
+                             p->pp, m->num_layers);
+    if (m->num_attention_heads % p->tp != 0 || m->num_query_groups % p->tp != 0 ||
+        m->vocab_size % p->tp != 0 || (m->num_experts == 0 && m->ffn_hidden_size % p->tp != 0) ||
+        tokens % p->tp != 0)
+        code = tdm_error_add(
+            err, TDM_E_INVALID,
+            "parallel.tensor_model_parallel_size: %u does not divide heads %u, query groups %u, "
+            "vocabulary %u, feed-forward size %u or tokens %llu",
+            p->tp, m->num_attention_heads, m->num_query_groups, m->vocab_size, m->ffn_hidden_size,
+            (unsigned long long)tokens);
     if (m->num_experts % p->ep != 0)
-        code = tdm_error_add(err, TDM_E_INVALID, "parallel.expert_model_parallel_size: %u does not divide %u experts",
+        code = tdm_error_add(err, TDM_E_INVALID,
+                             "parallel.expert_model_parallel_size: %u does not divide %u experts",
                              p->ep, m->num_experts);
     return code;
 }
@@ -85,7 +91,8 @@ static void lower_kinds(tdm_arena *arena, const tdm_dims *d, tdm_plan *plan)
     plan->kinds = kinds;
 }
 
-static void add_block(tdm_chunk *chunk, tdm_block *blocks, uint32_t kind, uint32_t first_layer, uint32_t count)
+static void add_block(tdm_chunk *chunk, tdm_block *blocks, uint32_t kind, uint32_t first_layer,
+                      uint32_t count)
 {
     blocks[chunk->n_blocks++] =
         (tdm_block){.kind = (uint16_t)kind, .first_layer = first_layer, .count = count};
@@ -114,8 +121,8 @@ static void lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t stage, tdm
         add_block(chunk, blocks, timed ? d->pp + 1 : KIND_OUT, 0, 1);
 }
 
-static void lower_passes(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule, uint32_t stage,
-                         uint32_t num_microbatches, tdm_role *role)
+static void lower_passes(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule,
+                         uint32_t stage, uint32_t num_microbatches, tdm_role *role)
 {
     uint32_t n = schedule->order(stage, d->pp, num_microbatches, NULL, 0);
     bool steps = d->train && !d->scenario->pass_times.given;
@@ -127,7 +134,8 @@ static void lower_passes(tdm_arena *arena, const tdm_dims *d, const tdm_schedule
     role->n_passes = n;
 }
 
-static void lower_roles(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule, tdm_plan *plan)
+static void lower_roles(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule,
+                        tdm_plan *plan)
 {
     tdm_role *roles = TDM_ALLOC(arena, tdm_role, d->pp);
     uint16_t *role_of = TDM_ALLOC(arena, uint16_t, plan->mesh.world);
@@ -146,12 +154,13 @@ static void lower_roles(tdm_arena *arena, const tdm_dims *d, const tdm_schedule 
     }
 }
 
-tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedule_name, uint32_t num_microbatches,
-                   tdm_plan *plan, tdm_error *err)
+tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedule_name,
+                   uint32_t num_microbatches, tdm_plan *plan, tdm_error *err)
 {
     const tdm_schedule *schedule = tdm_schedule_find(schedule_name);
     if (!schedule)
-        return tdm_error_add(err, TDM_E_INVALID, "schedule.name: '%s': unknown schedule", schedule_name);
+        return tdm_error_add(err, TDM_E_INVALID, "schedule.name: '%s': unknown schedule",
+                             schedule_name);
     tdm_code code = check_supported(sc, err);
     if (code != TDM_OK)
         return code;
@@ -170,7 +179,8 @@ tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedul
                     .seq_length = sc->seq_length,
                     .num_microbatches = num_microbatches};
     out.training.train = out.train;
-    code = tdm_mesh_init(&out.mesh, p->tp, p->cp, p->dp, p->pp, moe ? p->ep : 1, moe ? p->etp : 1, err);
+    code = tdm_mesh_init(&out.mesh, p->tp, p->cp, p->dp, p->pp, moe ? p->ep : 1, moe ? p->etp : 1,
+                         err);
     if (code != TDM_OK)
         return code;
     tdm_dims *dims = TDM_ALLOC(arena, tdm_dims, 1);

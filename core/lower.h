@@ -4,9 +4,10 @@
 
 #include "plan.h"
 
-/* Lowers the scenario with the named schedule (usually scenario->schedule) and number of microbatches. The plan lives in
- * the arena and keeps pointers into the scenario. Errors name the scenario's key. */
-tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *scenario, const char *schedule, uint32_t num_microbatches,
-                   tdm_plan *plan, tdm_error *err);
+/* Lowers the scenario with the named schedule (usually scenario->schedule) and number of
+ * microbatches. The plan lives in the arena and keeps pointers into the scenario. Errors name the
+ * scenario's key. */
+tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *scenario, const char *schedule,
+                   uint32_t num_microbatches, tdm_plan *plan, tdm_error *err);
 
 #endif

@@ -42,8 +42,8 @@ tdm_param *tdm_draft_param(tdm_draft *draft, const char *name, uint64_t count)
     return param;
 }
 
-static tdm_draft_op *append(tdm_draft *draft, tdm_pass_kind pass, const char *name, tdm_op_kind kind,
-                            tdm_stream stream)
+static tdm_draft_op *append(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                            tdm_op_kind kind, tdm_stream stream)
 {
     tdm_draft_list *list = pass == TDM_PASS_F ? &draft->forward : &draft->gradient;
     assert(list->n < TDM_MAX_DRAFT_OPS);
@@ -56,8 +56,8 @@ static tdm_draft_op *append(tdm_draft *draft, tdm_pass_kind pass, const char *na
     return op;
 }
 
-tdm_draft_op *tdm_draft_gemm(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint64_t m, uint64_t n,
-                             uint64_t k, uint32_t batch)
+tdm_draft_op *tdm_draft_gemm(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint64_t m,
+                             uint64_t n, uint64_t k, uint32_t batch)
 {
     tdm_draft_op *op = append(draft, pass, name, TDM_OP_GEMM, TDM_STREAM_COMPUTE);
     op->op.u.gemm.m = m;
@@ -67,7 +67,8 @@ tdm_draft_op *tdm_draft_gemm(tdm_draft *draft, tdm_pass_kind pass, const char *n
     return op;
 }
 
-tdm_draft_op *tdm_draft_grouped(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint64_t n, uint64_t k)
+tdm_draft_op *tdm_draft_grouped(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint64_t n,
+                                uint64_t k)
 {
     tdm_draft_op *op = append(draft, pass, name, TDM_OP_GROUPED_GEMM, TDM_STREAM_COMPUTE);
     op->op.u.grouped.n = n;
@@ -76,8 +77,8 @@ tdm_draft_op *tdm_draft_grouped(tdm_draft *draft, tdm_pass_kind pass, const char
     return op;
 }
 
-tdm_draft_op *tdm_draft_attention(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint32_t heads,
-                                  uint32_t kv_heads)
+tdm_draft_op *tdm_draft_attention(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                                  uint32_t heads, uint32_t kv_heads)
 {
     const tdm_scenario *scenario = draft->dims->scenario;
     tdm_op_kind kind = pass == TDM_PASS_F ? TDM_OP_ATTENTION : TDM_OP_ATTENTION_BACKWARD;
@@ -91,23 +92,24 @@ tdm_draft_op *tdm_draft_attention(tdm_draft *draft, tdm_pass_kind pass, const ch
     return op;
 }
 
-tdm_draft_op *tdm_draft_memory(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint64_t fixed,
-                               uint64_t per_token)
+tdm_draft_op *tdm_draft_memory(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                               uint64_t fixed, uint64_t per_token)
 {
     tdm_draft_op *op = append(draft, pass, name, TDM_OP_MEMORY, TDM_STREAM_COMPUTE);
     op->op.u.memory.bytes = (tdm_size){fixed, per_token};
     return op;
 }
 
-tdm_draft_op *tdm_draft_timed(tdm_draft *draft, tdm_pass_kind pass, const char *name, double seconds)
+tdm_draft_op *tdm_draft_timed(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                              double seconds)
 {
     tdm_draft_op *op = append(draft, pass, name, TDM_OP_TIMED, TDM_STREAM_COMPUTE);
     op->op.u.timed.seconds = seconds;
     return op;
 }
 
-tdm_draft_op *tdm_draft_collective(tdm_draft *draft, tdm_pass_kind pass, const char *name, tdm_op_kind kind,
-                                   tdm_group_kind group, uint64_t bytes)
+tdm_draft_op *tdm_draft_collective(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                                   tdm_op_kind kind, tdm_group_kind group, uint64_t bytes)
 {
     tdm_stream stream = group == TDM_GROUP_TP ? TDM_STREAM_TP : TDM_STREAM_DP;
     tdm_draft_op *op = append(draft, pass, name, kind, stream);
@@ -116,8 +118,8 @@ tdm_draft_op *tdm_draft_collective(tdm_draft *draft, tdm_pass_kind pass, const c
     return op;
 }
 
-tdm_draft_op *tdm_draft_all_to_all(tdm_draft *draft, tdm_pass_kind pass, const char *name, tdm_a2a direction,
-                                   uint64_t token_bytes)
+tdm_draft_op *tdm_draft_all_to_all(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                                   tdm_a2a direction, uint64_t token_bytes)
 {
     tdm_draft_op *op = append(draft, pass, name, TDM_OP_ALL_TO_ALL, TDM_STREAM_EP);
     op->op.u.collective.group = TDM_GROUP_EP;
@@ -126,11 +128,12 @@ tdm_draft_op *tdm_draft_all_to_all(tdm_draft *draft, tdm_pass_kind pass, const c
     return op;
 }
 
-tdm_draft_op *tdm_draft_p2p(tdm_draft *draft, tdm_pass_kind pass, const char *name, tdm_op_kind kind,
-                            tdm_peer peer, uint64_t bytes)
+tdm_draft_op *tdm_draft_p2p(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                            tdm_op_kind kind, tdm_peer peer, uint64_t bytes)
 {
     bool send = kind == TDM_OP_SEND;
-    tdm_draft_op *op = append(draft, pass, name, kind, send ? TDM_STREAM_PP_SEND : TDM_STREAM_PP_RECV);
+    tdm_draft_op *op =
+        append(draft, pass, name, kind, send ? TDM_STREAM_PP_SEND : TDM_STREAM_PP_RECV);
     op->op.u.p2p.peer = peer;
     op->op.u.p2p.bytes = bytes;
     op->waits_pass = !send;

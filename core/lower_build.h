@@ -1,13 +1,19 @@
-/* lower_build.h: builds the kinds of a plan. A kind's author (lower_layer.c, lower_ends.c) lists the ops of the
- * forward and of the gradient with the tensors they read and write; waits between streams, births, deaths, memory classes and
- * the split into passes are derived here, so no author can forget one. Private to lowering. */
+/* lower_build.h: builds the kinds of a plan. A kind's author (lower_layer.c, lower_ends.c) lists
+ * the ops of the forward and of the gradient with the tensors they read and write; waits between
+ * streams, births, deaths, memory classes and the split into passes are derived here, so no author
+ * can forget one. Private to lowering. */
 #ifndef TDM_LOWER_BUILD_H
 #define TDM_LOWER_BUILD_H
 
 #include "lower.h"
 #include "schedule.h"
 
-enum { TDM_MAX_DRAFT_OPS = 96, TDM_MAX_DRAFT_SLOTS = 96, TDM_MAX_DRAFT_REFS = 8, TDM_MAX_DRAFT_PARAMS = 16 };
+enum {
+    TDM_MAX_DRAFT_OPS = 96,
+    TDM_MAX_DRAFT_SLOTS = 96,
+    TDM_MAX_DRAFT_REFS = 8,
+    TDM_MAX_DRAFT_PARAMS = 16
+};
 
 /* Slots that every kind has, so that neighbours can name them: input and its gradient. */
 enum { TDM_SLOT_X = 0, TDM_SLOT_DX = 1 };
@@ -16,14 +22,15 @@ enum { TDM_SLOT_X = 0, TDM_SLOT_DX = 1 };
 typedef struct tdm_dims {
     const tdm_scenario *scenario;
     uint64_t tokens;          /* s * b: of one microbatch */
-    uint64_t residual_tokens; /* of them, rows of the residual on this rank: / t with sequence parallelism */
+    uint64_t residual_tokens; /* of them, rows of the residual on this rank: / t with sequence
+                                 parallelism */
     uint64_t routed_tokens;   /* of them, dispatched to experts by this rank: / t */
     uint64_t element;         /* bytes of an activation element */
     uint64_t x_bytes;         /* of the residual on this rank */
     uint32_t tp, ep, pp;
     bool sequence_parallel;
     bool train;
-    bool split;               /* passes B and W apart */
+    bool split; /* passes B and W apart */
 } tdm_dims;
 
 typedef struct tdm_draft_op {
@@ -57,21 +64,24 @@ uint16_t tdm_draft_slot(tdm_draft *draft, const char *name, uint64_t fixed, uint
 /* A parameter; returns it so that flags can be set. */
 tdm_param *tdm_draft_param(tdm_draft *draft, const char *name, uint64_t count);
 
-/* Ops: appended to the forward list for pass F, else to the gradient list. Each returns the op for its refs. */
-tdm_draft_op *tdm_draft_gemm(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint64_t m, uint64_t n,
-                             uint64_t k, uint32_t batch);
-tdm_draft_op *tdm_draft_grouped(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint64_t n, uint64_t k);
-tdm_draft_op *tdm_draft_attention(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint32_t heads,
-                                  uint32_t kv_heads);
-tdm_draft_op *tdm_draft_memory(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint64_t fixed,
-                               uint64_t per_token);
-tdm_draft_op *tdm_draft_timed(tdm_draft *draft, tdm_pass_kind pass, const char *name, double seconds);
-tdm_draft_op *tdm_draft_collective(tdm_draft *draft, tdm_pass_kind pass, const char *name, tdm_op_kind kind,
-                                   tdm_group_kind group, uint64_t bytes);
-tdm_draft_op *tdm_draft_all_to_all(tdm_draft *draft, tdm_pass_kind pass, const char *name, tdm_a2a direction,
-                                   uint64_t token_bytes);
-tdm_draft_op *tdm_draft_p2p(tdm_draft *draft, tdm_pass_kind pass, const char *name, tdm_op_kind kind,
-                            tdm_peer peer, uint64_t bytes);
+/* Ops: appended to the forward list for pass F, else to the gradient list. Each returns the op for
+ * its refs. */
+tdm_draft_op *tdm_draft_gemm(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint64_t m,
+                             uint64_t n, uint64_t k, uint32_t batch);
+tdm_draft_op *tdm_draft_grouped(tdm_draft *draft, tdm_pass_kind pass, const char *name, uint64_t n,
+                                uint64_t k);
+tdm_draft_op *tdm_draft_attention(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                                  uint32_t heads, uint32_t kv_heads);
+tdm_draft_op *tdm_draft_memory(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                               uint64_t fixed, uint64_t per_token);
+tdm_draft_op *tdm_draft_timed(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                              double seconds);
+tdm_draft_op *tdm_draft_collective(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                                   tdm_op_kind kind, tdm_group_kind group, uint64_t bytes);
+tdm_draft_op *tdm_draft_all_to_all(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                                   tdm_a2a direction, uint64_t token_bytes);
+tdm_draft_op *tdm_draft_p2p(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                            tdm_op_kind kind, tdm_peer peer, uint64_t bytes);
 
 /* Refs; each returns the op, so that they chain. */
 tdm_draft_op *tdm_read(tdm_draft_op *op, uint16_t slot);
@@ -86,7 +96,8 @@ void tdm_draft_finish(tdm_draft *draft, tdm_kind *kind);
 
 /* Authors of kinds. */
 void tdm_lower_layer(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind);
-/* The two halves of a layer, and the experts that may replace the second. r: slot between the halves, dr its gradient. */
+/* The two halves of a layer, and the experts that may replace the second. r: slot between the
+ * halves, dr its gradient. */
 void tdm_lower_attention_forward(tdm_draft *draft, uint16_t r);
 void tdm_lower_mlp_forward(tdm_draft *draft, uint16_t r);
 void tdm_lower_moe_forward(tdm_draft *draft, uint16_t r);

@@ -1,12 +1,13 @@
-/* lower_ends.c: the blocks that are no layers: embedding, head with loss, stage boundaries, and the single block of a
- * stage in scenarios that give pass times instead of a model. */
+/* lower_ends.c: the blocks that are no layers: embedding, head with loss, stage boundaries, and the
+ * single block of a stage in scenarios that give pass times instead of a model. */
 #include "lower_build.h"
 
 static void norm_param(tdm_draft *draft)
 {
     const tdm_model *m = &draft->dims->scenario->model;
     uint64_t vectors = m->norm == TDM_NORM_LAYER ? 2 : 1;
-    tdm_draft_param(draft, "norm", vectors * m->hidden_size)->sync_tp = draft->dims->sequence_parallel;
+    tdm_draft_param(draft, "norm", vectors * m->hidden_size)->sync_tp =
+        draft->dims->sequence_parallel;
 }
 
 /* Looks up the rank's share of the vocabulary; the sum over TP completes the rows. */
@@ -15,24 +16,26 @@ void tdm_lower_embedding(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
     const tdm_model *m = &d->scenario->model;
     uint64_t full_bytes = d->tokens * m->hidden_size * d->element;
     tdm_draft *draft = tdm_draft_new(arena, d, "embedding");
-    tdm_param *words = tdm_draft_param(draft, "words", (uint64_t)m->vocab_size / d->tp * m->hidden_size);
+    tdm_param *words =
+        tdm_draft_param(draft, "words", (uint64_t)m->vocab_size / d->tp * m->hidden_size);
     words->embedding = !m->untie_embeddings && d->pp > 1;
     if (m->position == TDM_POSITION_LEARNED)
-        tdm_draft_param(draft, "positions", (uint64_t)m->max_position_embeddings * m->hidden_size)->sync_tp =
-            d->sequence_parallel;
+        tdm_draft_param(draft, "positions", (uint64_t)m->max_position_embeddings * m->hidden_size)
+            ->sync_tp = d->sequence_parallel;
 
     tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_F, "lookup", 2 * full_bytes, 0);
     uint16_t rows = TDM_SLOT_X;
     if (d->sequence_parallel) {
         rows = tdm_draft_slot(draft, "rows", full_bytes, 0);
         tdm_write(op, rows);
-        op = tdm_draft_collective(draft, TDM_PASS_F, "lookup.reduce", TDM_OP_REDUCE_SCATTER, TDM_GROUP_TP, full_bytes);
+        op = tdm_draft_collective(draft, TDM_PASS_F, "lookup.reduce", TDM_OP_REDUCE_SCATTER,
+                                  TDM_GROUP_TP, full_bytes);
         tdm_write_next(tdm_read(op, rows), TDM_SLOT_X);
     } else {
         tdm_write_next(op, TDM_SLOT_X);
         if (d->tp > 1)
-            tdm_update_next(tdm_draft_collective(draft, TDM_PASS_F, "lookup.reduce", TDM_OP_ALL_REDUCE,
-                                                 TDM_GROUP_TP, full_bytes),
+            tdm_update_next(tdm_draft_collective(draft, TDM_PASS_F, "lookup.reduce",
+                                                 TDM_OP_ALL_REDUCE, TDM_GROUP_TP, full_bytes),
                             TDM_SLOT_X);
     }
     bool dropout = m->hidden_dropout > 0 && d->train;
@@ -49,8 +52,8 @@ void tdm_lower_embedding(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
         uint16_t full = 0;
         if (gathers) {
             full = tdm_draft_slot(draft, "drows", full_bytes, 0);
-            op = tdm_draft_collective(draft, TDM_PASS_W, "lookup.wgather", TDM_OP_ALL_GATHER, TDM_GROUP_TP,
-                                      full_bytes);
+            op = tdm_draft_collective(draft, TDM_PASS_W, "lookup.wgather", TDM_OP_ALL_GATHER,
+                                      TDM_GROUP_TP, full_bytes);
             tdm_write(tdm_read_next(op, TDM_SLOT_DX), full);
         }
         op = tdm_draft_memory(draft, TDM_PASS_W, "lookup.wgrad", 2 * full_bytes + mask_bytes, 0);
@@ -64,24 +67,27 @@ void tdm_lower_embedding(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
 }
 
 /* Final norm, logits of the rank's share of the vocabulary in fp32, and cross-entropy over TP:
- * maximum, then sum of exponentials and the target's logit. Source: Megatron's vocab_parallel_cross_entropy. */
+ * maximum, then sum of exponentials and the target's logit. Source: Megatron's
+ * vocab_parallel_cross_entropy. */
 static void head_loss(tdm_draft *draft, uint16_t logits, uint64_t logits_bytes)
 {
     const tdm_dims *d = draft->dims;
     uint16_t max = tdm_draft_slot(draft, "loss.max", d->tokens * 4, 0);
     uint16_t sums = tdm_draft_slot(draft, "loss.sums", d->tokens * 8, 0);
-    tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "loss.max", logits_bytes, 0), logits), max);
+    tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "loss.max", logits_bytes, 0), logits),
+              max);
     if (d->tp > 1)
-        tdm_update(tdm_draft_collective(draft, TDM_PASS_F, "loss.max.reduce", TDM_OP_ALL_REDUCE, TDM_GROUP_TP,
-                                        d->tokens * 4),
+        tdm_update(tdm_draft_collective(draft, TDM_PASS_F, "loss.max.reduce", TDM_OP_ALL_REDUCE,
+                                        TDM_GROUP_TP, d->tokens * 4),
                    max);
     tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_F, "loss.exp", 2 * logits_bytes, 0);
     tdm_write(tdm_update(tdm_read(op, max), logits), sums);
     if (d->tp > 1)
-        tdm_update(tdm_draft_collective(draft, TDM_PASS_F, "loss.sums.reduce", TDM_OP_ALL_REDUCE, TDM_GROUP_TP,
-                                        d->tokens * 8),
+        tdm_update(tdm_draft_collective(draft, TDM_PASS_F, "loss.sums.reduce", TDM_OP_ALL_REDUCE,
+                                        TDM_GROUP_TP, d->tokens * 8),
                    sums);
-    op = tdm_draft_memory(draft, TDM_PASS_F, "loss", 2 * logits_bytes, 0); /* softmax stays in place of the logits */
+    op = tdm_draft_memory(draft, TDM_PASS_F, "loss", 2 * logits_bytes,
+                          0); /* softmax stays in place of the logits */
     tdm_update(tdm_read(op, sums), logits);
 }
 
@@ -91,28 +97,34 @@ static void head_backward(tdm_draft *draft, uint16_t logits, uint16_t nf, uint64
     const tdm_model *m = &d->scenario->model;
     uint64_t h = m->hidden_size, v = m->vocab_size / d->tp, full_bytes = d->tokens * h * d->element;
     uint16_t dlogits = tdm_draft_slot(draft, "dlogits", d->tokens * v * d->element, 0);
-    tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_B, "loss.bwd", logits_bytes + d->tokens * v * d->element, 0);
+    tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_B, "loss.bwd",
+                                        logits_bytes + d->tokens * v * d->element, 0);
     tdm_write(tdm_read(op, logits), dlogits);
     uint16_t nf_full = nf;
     if (d->sequence_parallel) {
         nf_full = tdm_draft_slot(draft, "nf.again", full_bytes, 0);
-        op = tdm_draft_collective(draft, TDM_PASS_W, "norm.wgather", TDM_OP_ALL_GATHER, TDM_GROUP_TP, full_bytes);
+        op = tdm_draft_collective(draft, TDM_PASS_W, "norm.wgather", TDM_OP_ALL_GATHER,
+                                  TDM_GROUP_TP, full_bytes);
         tdm_write(tdm_read(op, nf), nf_full);
     }
     uint16_t dnf = tdm_draft_slot(draft, "dnf", full_bytes, 0);
-    tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_B, "logits.dgrad", d->tokens, h, v, 1), dlogits), dnf);
+    tdm_write(
+        tdm_read(tdm_draft_gemm(draft, TDM_PASS_B, "logits.dgrad", d->tokens, h, v, 1), dlogits),
+        dnf);
     if (d->sequence_parallel) {
         uint16_t shard = tdm_draft_slot(draft, "dnf.shard", d->x_bytes, 0);
-        op = tdm_draft_collective(draft, TDM_PASS_B, "logits.dreduce", TDM_OP_REDUCE_SCATTER, TDM_GROUP_TP,
-                                  full_bytes);
+        op = tdm_draft_collective(draft, TDM_PASS_B, "logits.dreduce", TDM_OP_REDUCE_SCATTER,
+                                  TDM_GROUP_TP, full_bytes);
         tdm_write(tdm_read(op, dnf), shard);
         dnf = shard;
     } else if (d->tp > 1) {
-        tdm_update(tdm_draft_collective(draft, TDM_PASS_B, "logits.dreduce", TDM_OP_ALL_REDUCE, TDM_GROUP_TP,
-                                        full_bytes),
+        tdm_update(tdm_draft_collective(draft, TDM_PASS_B, "logits.dreduce", TDM_OP_ALL_REDUCE,
+                                        TDM_GROUP_TP, full_bytes),
                    dnf);
     }
-    tdm_read(tdm_read(tdm_draft_gemm(draft, TDM_PASS_W, "logits.wgrad", h, v, d->tokens, 1), nf_full), dlogits);
+    tdm_read(
+        tdm_read(tdm_draft_gemm(draft, TDM_PASS_W, "logits.wgrad", h, v, d->tokens, 1), nf_full),
+        dlogits);
     op = tdm_draft_memory(draft, TDM_PASS_B, "norm.bwd", 3 * d->x_bytes, 0);
     tdm_write(tdm_read(tdm_read(op, dnf), TDM_SLOT_X), TDM_SLOT_DX);
 }
@@ -127,17 +139,19 @@ void tdm_lower_head(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
         tdm_draft_param(draft, "words", v * h)->embedding = !m->untie_embeddings;
 
     uint16_t nf = tdm_draft_slot(draft, "nf", d->x_bytes, 0);
-    tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "norm", 2 * d->x_bytes, 0), TDM_SLOT_X), nf);
+    tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "norm", 2 * d->x_bytes, 0), TDM_SLOT_X),
+              nf);
     uint16_t full = nf;
     if (d->sequence_parallel) {
         uint64_t bytes = d->tokens * h * d->element;
         full = tdm_draft_slot(draft, "nf.full", bytes, 0);
-        tdm_draft_op *op =
-            tdm_draft_collective(draft, TDM_PASS_F, "norm.gather", TDM_OP_ALL_GATHER, TDM_GROUP_TP, bytes);
+        tdm_draft_op *op = tdm_draft_collective(draft, TDM_PASS_F, "norm.gather", TDM_OP_ALL_GATHER,
+                                                TDM_GROUP_TP, bytes);
         tdm_write(tdm_read(op, nf), full);
     }
     uint16_t logits = tdm_draft_slot(draft, "logits", logits_bytes, 0);
-    tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "logits", d->tokens, v, h, 1), full), logits);
+    tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "logits", d->tokens, v, h, 1), full),
+              logits);
     if (d->train) {
         head_loss(draft, logits, logits_bytes);
         head_backward(draft, logits, nf, logits_bytes);
@@ -149,9 +163,12 @@ void tdm_lower_head(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
 void tdm_lower_boundary_in(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
 {
     tdm_draft *draft = tdm_draft_new(arena, d, "boundary-in");
-    tdm_write_next(tdm_draft_p2p(draft, TDM_PASS_F, "recv", TDM_OP_RECV, TDM_PEER_PREVIOUS, d->x_bytes), TDM_SLOT_X);
+    tdm_write_next(
+        tdm_draft_p2p(draft, TDM_PASS_F, "recv", TDM_OP_RECV, TDM_PEER_PREVIOUS, d->x_bytes),
+        TDM_SLOT_X);
     if (d->train)
-        tdm_read_next(tdm_draft_p2p(draft, TDM_PASS_B, "send.grad", TDM_OP_SEND, TDM_PEER_PREVIOUS, d->x_bytes),
+        tdm_read_next(tdm_draft_p2p(draft, TDM_PASS_B, "send.grad", TDM_OP_SEND, TDM_PEER_PREVIOUS,
+                                    d->x_bytes),
                       TDM_SLOT_DX);
     tdm_draft_finish(draft, kind);
 }
@@ -160,9 +177,12 @@ void tdm_lower_boundary_in(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
 void tdm_lower_boundary_out(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
 {
     tdm_draft *draft = tdm_draft_new(arena, d, "boundary-out");
-    tdm_read(tdm_draft_p2p(draft, TDM_PASS_F, "send", TDM_OP_SEND, TDM_PEER_NEXT, d->x_bytes), TDM_SLOT_X);
+    tdm_read(tdm_draft_p2p(draft, TDM_PASS_F, "send", TDM_OP_SEND, TDM_PEER_NEXT, d->x_bytes),
+             TDM_SLOT_X);
     if (d->train)
-        tdm_write(tdm_draft_p2p(draft, TDM_PASS_B, "recv.grad", TDM_OP_RECV, TDM_PEER_NEXT, d->x_bytes), TDM_SLOT_DX);
+        tdm_write(
+            tdm_draft_p2p(draft, TDM_PASS_B, "recv.grad", TDM_OP_RECV, TDM_PEER_NEXT, d->x_bytes),
+            TDM_SLOT_DX);
     tdm_draft_finish(draft, kind);
 }
 

@@ -105,22 +105,24 @@ typedef struct tensor_use {
 } tensor_use;
 
 typedef struct wait_state {
-    tensor_use uses[2 * TDM_MAX_DRAFT_SLOTS];         /* own, then next */
-    uint32_t count[TDM_N_STREAMS];                    /* ops issued so far */
-    uint32_t order[TDM_MAX_DRAFT_OPS];                /* op's own number on its stream, from 1 */
-    uint32_t waited[TDM_N_STREAMS][TDM_N_STREAMS];    /* [waiter][stream]: op index + 1 already waited for */
-    bool waited_before[TDM_N_STREAMS];                /* compute of earlier templates, by comm streams */
+    tensor_use uses[2 * TDM_MAX_DRAFT_SLOTS]; /* own, then next */
+    uint32_t count[TDM_N_STREAMS];            /* ops issued so far */
+    uint32_t order[TDM_MAX_DRAFT_OPS];        /* op's own number on its stream, from 1 */
+    uint32_t waited[TDM_N_STREAMS]
+                   [TDM_N_STREAMS];    /* [waiter][stream]: op index + 1 already waited for */
+    bool waited_before[TDM_N_STREAMS]; /* compute of earlier templates, by comm streams */
     bool compute_started;
 } wait_state;
 
-static void add_wait(tdm_draft_op *op, tdm_wait *waits, tdm_stream stream, tdm_wait_kind kind, uint32_t n)
+static void add_wait(tdm_draft_op *op, tdm_wait *waits, tdm_stream stream, tdm_wait_kind kind,
+                     uint32_t n)
 {
     waits[op->op.n_waits++] = (tdm_wait){stream, kind, n};
 }
 
 /* Ops on other streams that must end before this one, by its refs: latest per stream. */
-static void collect_needs(const wait_state *state, const tdm_draft_op *op, uint32_t needs[TDM_N_STREAMS],
-                          bool *outside)
+static void collect_needs(const wait_state *state, const tdm_draft_op *op,
+                          uint32_t needs[TDM_N_STREAMS], bool *outside)
 {
     for (uint32_t i = 0; i < op->op.n_refs; i++) {
         const tdm_ref *r = &op->refs[i];
@@ -150,8 +152,10 @@ static void note_use(wait_state *state, const tdm_draft_op *op, uint32_t index)
     }
 }
 
-/* What a template's first compute op waits for, so that any template may follow any other: see boundary kinds. */
-static void first_compute_waits(const tdm_dims *dims, tdm_pass_kind pass, tdm_draft_op *op, tdm_wait *waits)
+/* What a template's first compute op waits for, so that any template may follow any other: see
+ * boundary kinds. */
+static void first_compute_waits(const tdm_dims *dims, tdm_pass_kind pass, tdm_draft_op *op,
+                                tdm_wait *waits)
 {
     if (dims->tp > 1 && pass == TDM_PASS_F)
         add_wait(op, waits, TDM_STREAM_TP, TDM_WAIT_TAIL, 0);
@@ -162,8 +166,8 @@ static void first_compute_waits(const tdm_dims *dims, tdm_pass_kind pass, tdm_dr
     add_wait(op, waits, TDM_STREAM_PP_SEND, TDM_WAIT_PASS, 1);
 }
 
-static void derive_waits_of(const tdm_dims *dims, tdm_pass_kind pass, wait_state *state, tdm_draft_op *op,
-                            uint32_t index, tdm_wait *waits)
+static void derive_waits_of(const tdm_dims *dims, tdm_pass_kind pass, wait_state *state,
+                            tdm_draft_op *op, uint32_t index, tdm_wait *waits)
 {
     tdm_stream own = op->op.stream;
     uint32_t needs[TDM_N_STREAMS] = {0};
@@ -173,7 +177,8 @@ static void derive_waits_of(const tdm_dims *dims, tdm_pass_kind pass, wait_state
         if (s == (int)own || needs[s] <= state->waited[own][s])
             continue;
         state->waited[own][s] = needs[s];
-        add_wait(op, waits, (tdm_stream)s, TDM_WAIT_TAIL, state->count[s] - state->order[needs[s] - 1]);
+        add_wait(op, waits, (tdm_stream)s, TDM_WAIT_TAIL,
+                 state->count[s] - state->order[needs[s] - 1]);
         state->waited_before[own] |= s == TDM_STREAM_COMPUTE;
     }
     if (own == TDM_STREAM_COMPUTE && !state->compute_started) {
@@ -205,8 +210,9 @@ static void derive_waits(tdm_draft *draft, tdm_pass_kind pass, tdm_draft_list *l
 
 /* ---- lifetimes ---- */
 
-/* Marks birth at the first write and death at the last use of every tensor over the passes of a microbatch.
- * Of a neighbour's tensors: x of the next position is born here, dx of the next position dies here. */
+/* Marks birth at the first write and death at the last use of every tensor over the passes of a
+ * microbatch. Of a neighbour's tensors: x of the next position is born here, dx of the next
+ * position dies here. */
 static void derive_lifetimes(tdm_draft_list *lists, uint32_t n_lists)
 {
     tdm_ref *last[2 * TDM_MAX_DRAFT_SLOTS] = {0};
@@ -216,12 +222,14 @@ static void derive_lifetimes(tdm_draft_list *lists, uint32_t n_lists)
             for (uint32_t k = 0; k < lists[l].ops[i].op.n_refs; k++) {
                 tdm_ref *r = &lists[l].ops[i].refs[k];
                 uint32_t tensor = r->slot + (r->next ? (uint32_t)TDM_MAX_DRAFT_SLOTS : 0u);
-                bool foreign_birth = (r->next && r->slot == TDM_SLOT_DX) || (!r->next && r->slot == TDM_SLOT_X);
+                bool foreign_birth =
+                    (r->next && r->slot == TDM_SLOT_DX) || (!r->next && r->slot == TDM_SLOT_X);
                 if (r->write && !born[tensor] && !foreign_birth) {
                     r->birth = true;
                     born[tensor] = true;
                 }
-                bool foreign_death = (r->next && r->slot == TDM_SLOT_X) || (!r->next && r->slot == TDM_SLOT_DX);
+                bool foreign_death =
+                    (r->next && r->slot == TDM_SLOT_X) || (!r->next && r->slot == TDM_SLOT_DX);
                 if (!foreign_death)
                     last[tensor] = r;
             }
@@ -230,7 +238,8 @@ static void derive_lifetimes(tdm_draft_list *lists, uint32_t n_lists)
             last[t]->death = true;
 }
 
-/* Tensors that outlive a pass are activations; the others workspace, or comm when a collective touches them. */
+/* Tensors that outlive a pass are activations; the others workspace, or comm when a collective
+ * touches them. */
 static void derive_classes(tdm_draft *draft, const tdm_draft_list *lists, uint32_t n_lists)
 {
     for (uint32_t slot = 0; slot < draft->n_slots; slot++) {
@@ -273,7 +282,9 @@ void tdm_draft_finish(tdm_draft *draft, tdm_kind *kind)
     static const tdm_pass_kind split[] = {TDM_PASS_F, TDM_PASS_B, TDM_PASS_W};
     static const tdm_pass_kind whole[] = {TDM_PASS_F, TDM_PASS_BW};
     const tdm_pass_kind *passes = draft->dims->split ? split : whole;
-    uint32_t n_passes = !draft->dims->train ? 1 : draft->dims->split ? TDM_COUNT(split) : TDM_COUNT(whole);
+    uint32_t n_passes = !draft->dims->train  ? 1
+                        : draft->dims->split ? TDM_COUNT(split)
+                                             : TDM_COUNT(whole);
 
     add_recompute(draft);
     tdm_draft_list *lists = TDM_ALLOC(arena, tdm_draft_list, n_passes);

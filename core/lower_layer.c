@@ -1,10 +1,12 @@
 /* lower_layer.c: a transformer layer: attention, then a dense MLP or experts.
  *
- *     x -> norm -> qkv -> attention -> proj -> (sum over TP) -> + x = r -> norm -> MLP or MoE -> + r = next x
+ *     x -> norm -> qkv -> attention -> proj -> (sum over TP) -> + x = r -> norm -> MLP or MoE -> +
+ * r = next x
  *
- * Tensor parallelism is Megatron's: qkv and fc1 by columns, proj and fc2 by rows; without sequence parallelism a
- * partial sum ends in an all-reduce, with it in a reduce-scatter, and an all-gather precedes each column-parallel product.
- * Source: Shoeybi et al. 2019; Korthikanti et al. 2022, figures 4 to 6. */
+ * Tensor parallelism is Megatron's: qkv and fc1 by columns, proj and fc2 by rows; without sequence
+ * parallelism a partial sum ends in an all-reduce, with it in a reduce-scatter, and an all-gather
+ * precedes each column-parallel product. Source: Shoeybi et al. 2019; Korthikanti et al. 2022,
+ * figures 4 to 6. */
 #include "lower_build.h"
 
 /* Column counts of this rank. */
@@ -34,16 +36,18 @@ static void norm_param(tdm_draft *draft, const char *name)
     tdm_draft_param(draft, name, vectors * m->hidden_size)->sync_tp = d->sequence_parallel;
 }
 
-/* Sequence parallel: gathers `shard` into a new tensor of all tokens; otherwise returns `shard` itself. */
-static uint16_t gather(tdm_draft *draft, tdm_pass_kind pass, const char *name, const char *slot, uint16_t shard,
-                       bool shard_is_next)
+/* Sequence parallel: gathers `shard` into a new tensor of all tokens; otherwise returns `shard`
+ * itself. */
+static uint16_t gather(tdm_draft *draft, tdm_pass_kind pass, const char *name, const char *slot,
+                       uint16_t shard, bool shard_is_next)
 {
     const tdm_dims *d = draft->dims;
     if (!d->sequence_parallel)
         return shard;
     uint64_t bytes = wide(d, d->scenario->model.hidden_size);
     uint16_t full = tdm_draft_slot(draft, slot, bytes, 0);
-    tdm_draft_op *op = tdm_draft_collective(draft, pass, name, TDM_OP_ALL_GATHER, TDM_GROUP_TP, bytes);
+    tdm_draft_op *op =
+        tdm_draft_collective(draft, pass, name, TDM_OP_ALL_GATHER, TDM_GROUP_TP, bytes);
     if (shard_is_next)
         tdm_read_next(op, shard);
     else
@@ -52,19 +56,23 @@ static uint16_t gather(tdm_draft *draft, tdm_pass_kind pass, const char *name, c
     return full;
 }
 
-/* Sums a partial result over TP: in place, or scattered into a new tensor with sequence parallelism. */
-static uint16_t reduce(tdm_draft *draft, tdm_pass_kind pass, const char *name, const char *slot, uint16_t partial)
+/* Sums a partial result over TP: in place, or scattered into a new tensor with sequence
+ * parallelism. */
+static uint16_t reduce(tdm_draft *draft, tdm_pass_kind pass, const char *name, const char *slot,
+                       uint16_t partial)
 {
     const tdm_dims *d = draft->dims;
     uint64_t bytes = wide(d, d->scenario->model.hidden_size);
     if (d->tp == 1)
         return partial;
     if (!d->sequence_parallel) {
-        tdm_update(tdm_draft_collective(draft, pass, name, TDM_OP_ALL_REDUCE, TDM_GROUP_TP, bytes), partial);
+        tdm_update(tdm_draft_collective(draft, pass, name, TDM_OP_ALL_REDUCE, TDM_GROUP_TP, bytes),
+                   partial);
         return partial;
     }
     uint16_t shard = tdm_draft_slot(draft, slot, d->x_bytes, 0);
-    tdm_draft_op *op = tdm_draft_collective(draft, pass, name, TDM_OP_REDUCE_SCATTER, TDM_GROUP_TP, bytes);
+    tdm_draft_op *op =
+        tdm_draft_collective(draft, pass, name, TDM_OP_REDUCE_SCATTER, TDM_GROUP_TP, bytes);
     tdm_write(tdm_read(op, partial), shard);
     return shard;
 }
@@ -78,9 +86,10 @@ static uint16_t norm(tdm_draft *draft, const char *name, const char *slot, uint1
     return out;
 }
 
-/* Adds a half's output to the residual, with dropout when the model has it. Mask: one byte an element. */
-static void add_residual(tdm_draft *draft, const char *name, const char *mask, uint16_t residual, uint16_t addend,
-                         uint16_t out, bool out_is_next)
+/* Adds a half's output to the residual, with dropout when the model has it. Mask: one byte an
+ * element. */
+static void add_residual(tdm_draft *draft, const char *name, const char *mask, uint16_t residual,
+                         uint16_t addend, uint16_t out, bool out_is_next)
 {
     const tdm_dims *d = draft->dims;
     bool dropout = d->scenario->model.hidden_dropout > 0 && d->train;
@@ -95,9 +104,10 @@ static void add_residual(tdm_draft *draft, const char *name, const char *mask, u
         tdm_write(op, tdm_draft_slot(draft, mask, mask_bytes, 0));
 }
 
-/* Gradient of a half's output: that of the sum, through dropout. Returns the slot; *is_next says whose it is. */
-static uint16_t dropout_backward(tdm_draft *draft, const char *name, const char *mask, const char *slot, uint16_t dsum,
-                                 bool *is_next)
+/* Gradient of a half's output: that of the sum, through dropout. Returns the slot; *is_next says
+ * whose it is. */
+static uint16_t dropout_backward(tdm_draft *draft, const char *name, const char *mask,
+                                 const char *slot, uint16_t dsum, bool *is_next)
 {
     const tdm_dims *d = draft->dims;
     if (d->scenario->model.hidden_dropout <= 0)
@@ -125,8 +135,8 @@ static void read_either(tdm_draft_op *op, uint16_t slot, bool is_next)
 
 /* ---- attention ---- */
 
-/* Scores, softmax, dropout and weighted sum as four kernels: stores 2 + 2 + 1 bytes for each of the a s^2 b scores.
- * Source: Korthikanti et al. 2022, section 4.1. */
+/* Scores, softmax, dropout and weighted sum as four kernels: stores 2 + 2 + 1 bytes for each of the
+ * a s^2 b scores. Source: Korthikanti et al. 2022, section 4.1. */
 static void unfused_attention(tdm_draft *draft, uint16_t qkv, uint16_t o)
 {
     const tdm_dims *d = draft->dims;
@@ -145,7 +155,8 @@ static void unfused_attention(tdm_draft *draft, uint16_t qkv, uint16_t o)
     uint16_t weights = softmax;
     if (m->attention_dropout > 0 && d->train) {
         weights = tdm_draft_slot(draft, "weights", scores_bytes, 0);
-        op = tdm_draft_memory(draft, TDM_PASS_F, "weights.dropout", 2 * scores_bytes + mask_bytes, 0);
+        op = tdm_draft_memory(draft, TDM_PASS_F, "weights.dropout", 2 * scores_bytes + mask_bytes,
+                              0);
         op->is_core_attention = true;
         tdm_write(tdm_read(op, softmax), weights);
         tdm_write(op, tdm_draft_slot(draft, "weights.mask", mask_bytes, 0));
@@ -165,12 +176,14 @@ static void unfused_attention_backward(tdm_draft *draft, uint16_t qkv, uint16_t 
     uint16_t softmax = tdm_draft_find(draft, "softmax");
     uint16_t weights = dropout ? tdm_draft_find(draft, "weights") : softmax;
     uint16_t dweights = tdm_draft_slot(draft, "dweights", scores_bytes, 0);
-    tdm_draft_op *op = tdm_draft_gemm(draft, TDM_PASS_B, "context.dweights", s, s, m->kv_channels, products);
+    tdm_draft_op *op =
+        tdm_draft_gemm(draft, TDM_PASS_B, "context.dweights", s, s, m->kv_channels, products);
     tdm_write(tdm_read(tdm_read(op, do_), qkv), dweights);
     op = tdm_draft_gemm(draft, TDM_PASS_B, "context.dv", s, m->kv_channels, s, products);
     tdm_write(tdm_read(tdm_read(op, weights), do_), dqkv);
     if (dropout) {
-        op = tdm_draft_memory(draft, TDM_PASS_B, "weights.dropout.bwd", 2 * scores_bytes + mask_bytes, 0);
+        op = tdm_draft_memory(draft, TDM_PASS_B, "weights.dropout.bwd",
+                              2 * scores_bytes + mask_bytes, 0);
         tdm_update(tdm_read(op, tdm_draft_find(draft, "weights.mask")), dweights);
     }
     op = tdm_draft_memory(draft, TDM_PASS_B, "softmax.bwd", 3 * scores_bytes, 0);
@@ -198,12 +211,15 @@ void tdm_lower_attention_forward(tdm_draft *draft, uint16_t r)
 {
     const tdm_dims *d = draft->dims;
     const tdm_model *m = &d->scenario->model;
-    uint64_t h = m->hidden_size, qkv_wide = wide(d, qkv_columns(d)), o_wide = wide(d, attention_columns(d));
+    uint64_t h = m->hidden_size, qkv_wide = wide(d, qkv_columns(d)),
+             o_wide = wide(d, attention_columns(d));
     attention_params(draft);
     uint16_t n1 = norm(draft, "norm1", "n1", TDM_SLOT_X);
     uint16_t full = gather(draft, TDM_PASS_F, "norm1.gather", "n1.full", n1, false);
     uint16_t qkv = tdm_draft_slot(draft, "qkv", qkv_wide, 0);
-    tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "qkv", d->tokens, qkv_columns(d), h, 1), full), qkv);
+    tdm_write(
+        tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "qkv", d->tokens, qkv_columns(d), h, 1), full),
+        qkv);
     if (m->position == TDM_POSITION_ROPE)
         tdm_update(tdm_draft_memory(draft, TDM_PASS_F, "rope", 2 * qkv_wide, 0), qkv);
     uint16_t o = tdm_draft_slot(draft, "o", o_wide, 0);
@@ -211,13 +227,17 @@ void tdm_lower_attention_forward(tdm_draft *draft, uint16_t r)
         unfused_attention(draft, qkv, o);
     } else {
         uint32_t heads = m->num_attention_heads / d->tp, kv_heads = m->num_query_groups / d->tp;
-        uint16_t lse = tdm_draft_slot(draft, "lse", d->tokens * heads * 4, 0); /* log-sum-exp, fp32 */
+        uint16_t lse =
+            tdm_draft_slot(draft, "lse", d->tokens * heads * 4, 0); /* log-sum-exp, fp32 */
         tdm_draft_op *op = tdm_draft_attention(draft, TDM_PASS_F, "attention", heads, kv_heads);
         op->is_core_attention = true;
         tdm_write(tdm_write(tdm_read(op, qkv), o), lse);
     }
     uint16_t y = tdm_draft_slot(draft, "y", wide(d, h), 0);
-    tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "proj", d->tokens, h, attention_columns(d), 1), o), y);
+    tdm_write(
+        tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "proj", d->tokens, h, attention_columns(d), 1),
+                 o),
+        y);
     y = reduce(draft, TDM_PASS_F, "proj.reduce", "y.shard", y);
     add_residual(draft, "add1", "mask1", TDM_SLOT_X, y, r, false);
 }
@@ -227,13 +247,17 @@ void tdm_lower_attention_backward(tdm_draft *draft, uint16_t dr)
     const tdm_dims *d = draft->dims;
     const tdm_model *m = &d->scenario->model;
     uint64_t h = m->hidden_size, columns = attention_columns(d);
-    uint16_t qkv = tdm_draft_find(draft, "qkv"), o = tdm_draft_find(draft, "o"), n1 = tdm_draft_find(draft, "n1");
+    uint16_t qkv = tdm_draft_find(draft, "qkv"), o = tdm_draft_find(draft, "o"),
+             n1 = tdm_draft_find(draft, "n1");
     bool is_next = false;
     uint16_t dy = dropout_backward(draft, "add1.bwd", "mask1", "dy", dr, &is_next);
     dy = gather(draft, TDM_PASS_B, "proj.dgather", "dy.full", dy, false);
     uint16_t do_ = tdm_draft_slot(draft, "do", wide(d, columns), 0);
-    tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_B, "proj.dgrad", d->tokens, columns, h, 1), dy), do_);
-    tdm_read(tdm_read(tdm_draft_gemm(draft, TDM_PASS_W, "proj.wgrad", columns, h, d->tokens, 1), o), dy);
+    tdm_write(
+        tdm_read(tdm_draft_gemm(draft, TDM_PASS_B, "proj.dgrad", d->tokens, columns, h, 1), dy),
+        do_);
+    tdm_read(tdm_read(tdm_draft_gemm(draft, TDM_PASS_W, "proj.wgrad", columns, h, d->tokens, 1), o),
+             dy);
     uint16_t dqkv = tdm_draft_slot(draft, "dqkv", wide(d, qkv_columns(d)), 0);
     if (m->attention == TDM_ATTENTION_UNFUSED) {
         unfused_attention_backward(draft, qkv, do_, dqkv);
@@ -244,13 +268,20 @@ void tdm_lower_attention_backward(tdm_draft *draft, uint16_t dr)
         tdm_write(op, dqkv);
     }
     if (m->position == TDM_POSITION_ROPE)
-        tdm_update(tdm_draft_memory(draft, TDM_PASS_B, "rope.bwd", 2 * wide(d, qkv_columns(d)), 0), dqkv);
+        tdm_update(tdm_draft_memory(draft, TDM_PASS_B, "rope.bwd", 2 * wide(d, qkv_columns(d)), 0),
+                   dqkv);
     /* The gather runs beside dgrad, the reduction beside wgrad. */
     uint16_t full = gather(draft, TDM_PASS_W, "norm1.wgather", "n1.again", n1, false);
     uint16_t dn = tdm_draft_slot(draft, "dn1", wide(d, h), 0);
-    tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_B, "qkv.dgrad", d->tokens, h, qkv_columns(d), 1), dqkv), dn);
+    tdm_write(
+        tdm_read(tdm_draft_gemm(draft, TDM_PASS_B, "qkv.dgrad", d->tokens, h, qkv_columns(d), 1),
+                 dqkv),
+        dn);
     uint16_t dn_sum = reduce(draft, TDM_PASS_B, "qkv.dreduce", "dn1.shard", dn);
-    tdm_read(tdm_read(tdm_draft_gemm(draft, TDM_PASS_W, "qkv.wgrad", h, qkv_columns(d), d->tokens, 1), full), dqkv);
+    tdm_read(
+        tdm_read(tdm_draft_gemm(draft, TDM_PASS_W, "qkv.wgrad", h, qkv_columns(d), d->tokens, 1),
+                 full),
+        dqkv);
     tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_B, "norm1.bwd", 4 * d->x_bytes, 0);
     tdm_write(tdm_read(tdm_read(tdm_read(op, dn_sum), TDM_SLOT_X), dr), TDM_SLOT_DX);
 }
@@ -271,9 +302,11 @@ void tdm_lower_mlp_forward(tdm_draft *draft, uint16_t r)
     }
     uint16_t n2 = norm(draft, "norm2", "n2", r);
     uint16_t full = gather(draft, TDM_PASS_F, "norm2.gather", "n2.full", n2, false);
-    uint16_t g = tdm_draft_slot(draft, "g", wide(d, f1), 0), u = tdm_draft_slot(draft, "u", wide(d, f), 0);
+    uint16_t g = tdm_draft_slot(draft, "g", wide(d, f1), 0),
+             u = tdm_draft_slot(draft, "u", wide(d, f), 0);
     tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "fc1", d->tokens, f1, h, 1), full), g);
-    tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "activation", wide(d, f1 + f), 0), g), u);
+    tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "activation", wide(d, f1 + f), 0), g),
+              u);
     uint16_t y = tdm_draft_slot(draft, "y2", wide(d, h), 0);
     tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "fc2", d->tokens, h, f, 1), u), y);
     y = reduce(draft, TDM_PASS_F, "fc2.reduce", "y2.shard", y);
@@ -285,12 +318,14 @@ void tdm_lower_mlp_backward(tdm_draft *draft, uint16_t r, uint16_t dr)
     const tdm_dims *d = draft->dims;
     const tdm_model *m = &d->scenario->model;
     uint64_t h = m->hidden_size, f = m->ffn_hidden_size / d->tp, f1 = m->swiglu ? 2 * f : f;
-    uint16_t g = tdm_draft_find(draft, "g"), u = tdm_draft_find(draft, "u"), n2 = tdm_draft_find(draft, "n2");
+    uint16_t g = tdm_draft_find(draft, "g"), u = tdm_draft_find(draft, "u"),
+             n2 = tdm_draft_find(draft, "n2");
     bool is_next = true;
     uint16_t dy = dropout_backward(draft, "add2.bwd", "mask2", "dy2", TDM_SLOT_DX, &is_next);
     uint16_t dy_full = gather(draft, TDM_PASS_B, "fc2.dgather", "dy2.full", dy, is_next);
     is_next = is_next && dy_full == dy;
-    uint16_t du = tdm_draft_slot(draft, "du", wide(d, f), 0), dg = tdm_draft_slot(draft, "dg", wide(d, f1), 0);
+    uint16_t du = tdm_draft_slot(draft, "du", wide(d, f), 0),
+             dg = tdm_draft_slot(draft, "dg", wide(d, f1), 0);
     tdm_draft_op *op = tdm_draft_gemm(draft, TDM_PASS_B, "fc2.dgrad", d->tokens, f, h, 1);
     read_either(op, dy_full, is_next);
     tdm_write(op, du);
@@ -300,9 +335,11 @@ void tdm_lower_mlp_backward(tdm_draft *draft, uint16_t r, uint16_t dr)
     tdm_write(tdm_read(tdm_read(op, du), g), dg);
     uint16_t full = gather(draft, TDM_PASS_W, "norm2.wgather", "n2.again", n2, false);
     uint16_t dn = tdm_draft_slot(draft, "dn2", wide(d, h), 0);
-    tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_B, "fc1.dgrad", d->tokens, h, f1, 1), dg), dn);
+    tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_B, "fc1.dgrad", d->tokens, h, f1, 1), dg),
+              dn);
     uint16_t dn_sum = reduce(draft, TDM_PASS_B, "fc1.dreduce", "dn2.shard", dn);
-    tdm_read(tdm_read(tdm_draft_gemm(draft, TDM_PASS_W, "fc1.wgrad", h, f1, d->tokens, 1), full), dg);
+    tdm_read(tdm_read(tdm_draft_gemm(draft, TDM_PASS_W, "fc1.wgrad", h, f1, d->tokens, 1), full),
+             dg);
     op = tdm_draft_memory(draft, TDM_PASS_B, "norm2.bwd", 4 * d->x_bytes, 0);
     tdm_write(tdm_read_next(tdm_read(tdm_read(op, dn_sum), r), TDM_SLOT_DX), dr);
 }

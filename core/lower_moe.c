@@ -1,25 +1,27 @@
 /* lower_moe.c: the expert half of a layer.
  *
- *     r -> norm -> gate, top-k -> permute -> all-to-all -> sort -> fc1 -> activation -> fc2 -> unsort -> all-to-all
+ *     r -> norm -> gate, top-k -> permute -> all-to-all -> sort -> fc1 -> activation -> fc2 ->
+ * unsort -> all-to-all
  *       -> unpermute (weighted sum over the k experts) -> (all-gather over TP) -> + r
  *
- * Every TP rank dispatches its own 1/t of the tokens. With sequence parallelism that is what it holds; without, the
- * other ranks' results come back by an all-gather over TP, and so do the gradients in the backward pass.
- * Source: Megatron Core's all-to-all token dispatcher; the backward of each op is its transpose. */
+ * Every TP rank dispatches its own 1/t of the tokens. With sequence parallelism that is what it
+ * holds; without, the other ranks' results come back by an all-gather over TP, and so do the
+ * gradients in the backward pass. Source: Megatron Core's all-to-all token dispatcher; the backward
+ * of each op is its transpose. */
 #include "lower_build.h"
 
 typedef struct moe_dims {
-    uint64_t h, f, f1;      /* hidden size; expert size; columns of fc1 (twice f when gated) */
-    uint64_t tokens;        /* that this rank dispatches */
-    uint64_t pairs;         /* token-expert pairs of them: x k */
-    uint64_t shard_bytes;   /* of [tokens, h] */
-    uint64_t pair_bytes;    /* of [pairs, h] */
-    uint64_t row_bytes;     /* of one row [h]: per received pair */
+    uint64_t h, f, f1;    /* hidden size; expert size; columns of fc1 (twice f when gated) */
+    uint64_t tokens;      /* that this rank dispatches */
+    uint64_t pairs;       /* token-expert pairs of them: x k */
+    uint64_t shard_bytes; /* of [tokens, h] */
+    uint64_t pair_bytes;  /* of [pairs, h] */
+    uint64_t row_bytes;   /* of one row [h]: per received pair */
     uint32_t n_experts;
-    uint32_t n_local;       /* experts of this rank */
-    bool dispatches;        /* there is an all-to-all */
-    bool sorts;             /* received rows come by sender and must be put by expert */
-    bool slices;            /* no sequence parallelism: works on its slice of replicated tokens */
+    uint32_t n_local; /* experts of this rank */
+    bool dispatches;  /* there is an all-to-all */
+    bool sorts;       /* received rows come by sender and must be put by expert */
+    bool slices;      /* no sequence parallelism: works on its slice of replicated tokens */
 } moe_dims;
 
 static moe_dims moe_dims_of(const tdm_dims *d)
@@ -61,10 +63,13 @@ static void gate_forward(tdm_draft *draft, const moe_dims *e, uint16_t n2)
 {
     uint32_t k = draft->dims->scenario->model.moe_router_topk;
     uint16_t logits = tdm_draft_slot(draft, "logits", e->tokens * e->n_experts * 4, 0); /* fp32 */
-    uint16_t route = tdm_draft_slot(draft, "route", e->tokens * k * 8, 0); /* probability fp32, expert int32 */
-    tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "gate", e->tokens, e->n_experts, e->h, 1), n2), logits);
-    tdm_draft_op *op =
-        tdm_draft_memory(draft, TDM_PASS_F, "topk", e->tokens * (e->n_experts * 4 + (uint64_t)k * 8), 0);
+    uint16_t route =
+        tdm_draft_slot(draft, "route", e->tokens * k * 8, 0); /* probability fp32, expert int32 */
+    tdm_write(
+        tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "gate", e->tokens, e->n_experts, e->h, 1), n2),
+        logits);
+    tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_F, "topk",
+                                        e->tokens * (e->n_experts * 4 + (uint64_t)k * 8), 0);
     tdm_write(tdm_read(op, logits), route);
 }
 
@@ -72,7 +77,8 @@ static void gate_forward(tdm_draft *draft, const moe_dims *e, uint16_t n2)
 static uint16_t dispatch(tdm_draft *draft, const moe_dims *e, uint16_t n2, uint16_t route)
 {
     uint16_t experts_in = received(draft, "experts.in", e->h);
-    tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_F, "permute", e->shard_bytes + e->pair_bytes, 0);
+    tdm_draft_op *op =
+        tdm_draft_memory(draft, TDM_PASS_F, "permute", e->shard_bytes + e->pair_bytes, 0);
     tdm_read(tdm_read(op, n2), route);
     if (!e->dispatches) {
         tdm_write(op, experts_in);
@@ -84,7 +90,9 @@ static uint16_t dispatch(tdm_draft *draft, const moe_dims *e, uint16_t n2, uint1
     op = tdm_draft_all_to_all(draft, TDM_PASS_F, "dispatch", TDM_A2A_DISPATCH, e->row_bytes);
     tdm_write(tdm_read(op, send), landing);
     if (e->sorts)
-        tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "sort", 0, 2 * e->row_bytes), landing), experts_in);
+        tdm_write(
+            tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "sort", 0, 2 * e->row_bytes), landing),
+            experts_in);
     return experts_in;
 }
 
@@ -96,10 +104,13 @@ static uint16_t combine(tdm_draft *draft, const moe_dims *e, uint16_t experts_ou
     uint16_t back = experts_out;
     if (e->sorts) {
         back = received(draft, "combine.send", e->h);
-        tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "unsort", 0, 2 * e->row_bytes), experts_out), back);
+        tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "unsort", 0, 2 * e->row_bytes),
+                           experts_out),
+                  back);
     }
     uint16_t results = tdm_draft_slot(draft, "results", e->pair_bytes, 0);
-    tdm_draft_op *op = tdm_draft_all_to_all(draft, TDM_PASS_F, "combine", TDM_A2A_COMBINE, e->row_bytes);
+    tdm_draft_op *op =
+        tdm_draft_all_to_all(draft, TDM_PASS_F, "combine", TDM_A2A_COMBINE, e->row_bytes);
     tdm_write(tdm_read(op, back), results);
     return results;
 }
@@ -117,15 +128,20 @@ void tdm_lower_moe_forward(tdm_draft *draft, uint16_t r)
     uint16_t g = received(draft, "g", e.f1), u = received(draft, "u", e.f);
     uint16_t experts_out = received(draft, "experts.out", e.h);
     tdm_write(tdm_read(tdm_draft_grouped(draft, TDM_PASS_F, "fc1", e.f1, e.h), experts_in), g);
-    tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "activation", 0, (e.f1 + e.f) * d->element), g), u);
+    tdm_write(
+        tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "activation", 0, (e.f1 + e.f) * d->element),
+                 g),
+        u);
     tdm_write(tdm_read(tdm_draft_grouped(draft, TDM_PASS_F, "fc2", e.h, e.f), u), experts_out);
     uint16_t results = combine(draft, &e, experts_out);
     uint16_t y = tdm_draft_slot(draft, e.slices ? "y2.slice" : "y2", e.shard_bytes, 0);
-    tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_F, "unpermute", e.pair_bytes + e.shard_bytes, 0);
+    tdm_draft_op *op =
+        tdm_draft_memory(draft, TDM_PASS_F, "unpermute", e.pair_bytes + e.shard_bytes, 0);
     tdm_write(tdm_read(tdm_read(op, results), route), y);
     if (e.slices) {
         uint16_t full = tdm_draft_slot(draft, "y2", d->x_bytes, 0);
-        op = tdm_draft_collective(draft, TDM_PASS_F, "combine.gather", TDM_OP_ALL_GATHER, TDM_GROUP_TP, d->x_bytes);
+        op = tdm_draft_collective(draft, TDM_PASS_F, "combine.gather", TDM_OP_ALL_GATHER,
+                                  TDM_GROUP_TP, d->x_bytes);
         tdm_write(tdm_read(op, y), full);
         y = full;
     }
@@ -136,9 +152,11 @@ void tdm_lower_moe_forward(tdm_draft *draft, uint16_t r)
 /* Gradients of the results to the experts' ranks; returns the slot sorted by expert. */
 static uint16_t combine_backward(tdm_draft *draft, const moe_dims *e, uint16_t dprobs)
 {
-    uint16_t results = e->dispatches ? tdm_draft_find(draft, "results") : tdm_draft_find(draft, "experts.out");
+    uint16_t results =
+        e->dispatches ? tdm_draft_find(draft, "results") : tdm_draft_find(draft, "experts.out");
     uint16_t dout = received(draft, "dexperts.out", e->h);
-    tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_B, "unpermute.bwd", e->shard_bytes + 2 * e->pair_bytes, 0);
+    tdm_draft_op *op =
+        tdm_draft_memory(draft, TDM_PASS_B, "unpermute.bwd", e->shard_bytes + 2 * e->pair_bytes, 0);
     tdm_read(tdm_read(tdm_read_next(op, TDM_SLOT_DX), results), tdm_draft_find(draft, "route"));
     tdm_write(op, dprobs);
     if (!e->dispatches) {
@@ -151,11 +169,14 @@ static uint16_t combine_backward(tdm_draft *draft, const moe_dims *e, uint16_t d
     op = tdm_draft_all_to_all(draft, TDM_PASS_B, "combine.bwd", TDM_A2A_DISPATCH, e->row_bytes);
     tdm_write(tdm_read(op, dresults), landing);
     if (e->sorts)
-        tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_B, "unsort.bwd", 0, 2 * e->row_bytes), landing), dout);
+        tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_B, "unsort.bwd", 0, 2 * e->row_bytes),
+                           landing),
+                  dout);
     return dout;
 }
 
-/* Gradients of the experts' inputs back to the tokens' ranks; returns the slot that permute.bwd reads. */
+/* Gradients of the experts' inputs back to the tokens' ranks; returns the slot that permute.bwd
+ * reads. */
 static uint16_t dispatch_backward(tdm_draft *draft, const moe_dims *e, uint16_t din)
 {
     if (!e->dispatches)
@@ -163,10 +184,13 @@ static uint16_t dispatch_backward(tdm_draft *draft, const moe_dims *e, uint16_t 
     uint16_t back = din;
     if (e->sorts) {
         back = received(draft, "ddispatch.send", e->h);
-        tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_B, "sort.bwd", 0, 2 * e->row_bytes), din), back);
+        tdm_write(
+            tdm_read(tdm_draft_memory(draft, TDM_PASS_B, "sort.bwd", 0, 2 * e->row_bytes), din),
+            back);
     }
     uint16_t drows = tdm_draft_slot(draft, "drows", e->pair_bytes, 0);
-    tdm_draft_op *op = tdm_draft_all_to_all(draft, TDM_PASS_B, "dispatch.bwd", TDM_A2A_COMBINE, e->row_bytes);
+    tdm_draft_op *op =
+        tdm_draft_all_to_all(draft, TDM_PASS_B, "dispatch.bwd", TDM_A2A_COMBINE, e->row_bytes);
     tdm_write(tdm_read(op, back), drows);
     return drows;
 }
@@ -177,7 +201,9 @@ static void gate_backward(tdm_draft *draft, const moe_dims *e, uint16_t dprobs, 
     uint64_t logits_bytes = e->tokens * e->n_experts * 4;
     uint16_t dlogits = tdm_draft_slot(draft, "dlogits", logits_bytes, 0);
     tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_B, "topk.bwd", 2 * logits_bytes, 0);
-    tdm_read(tdm_read(tdm_read(op, tdm_draft_find(draft, "logits")), tdm_draft_find(draft, "route")), dprobs);
+    tdm_read(
+        tdm_read(tdm_read(op, tdm_draft_find(draft, "logits")), tdm_draft_find(draft, "route")),
+        dprobs);
     tdm_write(op, dlogits);
     op = tdm_draft_gemm(draft, TDM_PASS_B, "gate.dgrad", e->tokens, e->h, e->n_experts, 1);
     tdm_update(tdm_read(op, dlogits), dn2);
@@ -193,13 +219,16 @@ void tdm_lower_moe_backward(tdm_draft *draft, uint16_t r, uint16_t dr)
     uint16_t experts_in = tdm_draft_find(draft, "experts.in");
     uint16_t dprobs = tdm_draft_slot(draft, "dprobs", e.pairs * 4, 0);
     uint16_t dout = combine_backward(draft, &e, dprobs);
-    uint16_t du = received(draft, "du", e.f), dg = received(draft, "dg", e.f1), din = received(draft, "din", e.h);
+    uint16_t du = received(draft, "du", e.f), dg = received(draft, "dg", e.f1),
+             din = received(draft, "din", e.h);
     tdm_write(tdm_read(tdm_draft_grouped(draft, TDM_PASS_B, "fc2.dgrad", e.f, e.h), dout), du);
     tdm_read(tdm_read(tdm_draft_grouped(draft, TDM_PASS_W, "fc2.wgrad", e.h, e.f), u), dout);
-    tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_B, "activation.bwd", 0, (2 * e.f1 + e.f) * d->element);
+    tdm_draft_op *op =
+        tdm_draft_memory(draft, TDM_PASS_B, "activation.bwd", 0, (2 * e.f1 + e.f) * d->element);
     tdm_write(tdm_read(tdm_read(op, du), g), dg);
     tdm_write(tdm_read(tdm_draft_grouped(draft, TDM_PASS_B, "fc1.dgrad", e.h, e.f1), dg), din);
-    tdm_read(tdm_read(tdm_draft_grouped(draft, TDM_PASS_W, "fc1.wgrad", e.f1, e.h), experts_in), dg);
+    tdm_read(tdm_read(tdm_draft_grouped(draft, TDM_PASS_W, "fc1.wgrad", e.f1, e.h), experts_in),
+             dg);
     uint16_t drows = dispatch_backward(draft, &e, din);
     uint16_t dn2 = tdm_draft_slot(draft, e.slices ? "dn2.slice" : "dn2", e.shard_bytes, 0);
     op = tdm_draft_memory(draft, TDM_PASS_B, "permute.bwd", e.shard_bytes + e.pair_bytes, 0);
@@ -207,8 +236,8 @@ void tdm_lower_moe_backward(tdm_draft *draft, uint16_t r, uint16_t dr)
     gate_backward(draft, &e, dprobs, dn2);
     if (e.slices) {
         uint16_t full = tdm_draft_slot(draft, "dn2", d->x_bytes, 0);
-        op = tdm_draft_collective(draft, TDM_PASS_B, "dispatch.dgather", TDM_OP_ALL_GATHER, TDM_GROUP_TP,
-                                  d->x_bytes);
+        op = tdm_draft_collective(draft, TDM_PASS_B, "dispatch.dgather", TDM_OP_ALL_GATHER,
+                                  TDM_GROUP_TP, d->x_bytes);
         tdm_write(tdm_read(op, dn2), full);
         dn2 = full;
     }

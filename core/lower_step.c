@@ -1,5 +1,5 @@
-/* lower_step.c: the O pass: gradients reduced over replicas, global norm, Adam, weights gathered (ZeRO-1).
- * Source: Megatron's finalize_model_grads and DistributedOptimizer. */
+/* lower_step.c: the O pass: gradients reduced over replicas, global norm, Adam, weights gathered
+ * (ZeRO-1). Source: Megatron's finalize_model_grads and DistributedOptimizer. */
 #include "lower_build.h"
 
 #include <assert.h>
@@ -39,11 +39,13 @@ typedef struct step {
     uint32_t n;
 } step;
 
-static tdm_op *append(step *s, const char *name, tdm_op_kind kind, tdm_stream stream, tdm_dtype dtype)
+static tdm_op *append(step *s, const char *name, tdm_op_kind kind, tdm_stream stream,
+                      tdm_dtype dtype)
 {
     assert(s->n < MAX_STEP_OPS);
     tdm_op *op = &s->ops[s->n++];
-    *op = (tdm_op){.name = name, .kind = kind, .stream = stream, .pass = TDM_PASS_O, .dtype = dtype};
+    *op =
+        (tdm_op){.name = name, .kind = kind, .stream = stream, .pass = TDM_PASS_O, .dtype = dtype};
     return op;
 }
 
@@ -56,8 +58,8 @@ static void wait_tails(step *s, tdm_op *op, const tdm_stream *streams, uint32_t 
     op->n_waits = n;
 }
 
-static void collective(step *s, const char *name, tdm_op_kind kind, tdm_group_kind group, uint64_t count,
-                       tdm_dtype dtype)
+static void collective(step *s, const char *name, tdm_op_kind kind, tdm_group_kind group,
+                       uint64_t count, tdm_dtype dtype)
 {
     if (count == 0 || tdm_mesh_group(&s->plan->mesh, group, 0).size == 1)
         return;
@@ -101,8 +103,8 @@ static uint64_t own_count(const tdm_plan *plan, const param_sums *sums)
     return tdm_ceil_div(sums->dense, dp) + tdm_ceil_div(sums->expert, plan->mesh.edp);
 }
 
-/* Reads and clears the gradient, reads and writes both moments and the fp32 master copy, writes the weight;
- * fp32 weights are their own master copy. */
+/* Reads and clears the gradient, reads and writes both moments and the fp32 master copy, writes the
+ * weight; fp32 weights are their own master copy. */
 static uint64_t adam_bytes_per_param(const tdm_training *training)
 {
     uint64_t weight = training->dtype == TDM_DTYPE_FP32 ? 0 : tdm_dtype_bytes(training->dtype);
@@ -123,8 +125,10 @@ void tdm_lower_optimizer(tdm_arena *arena, const tdm_plan *plan, tdm_role *role)
     wait_tails(&s, adam, before_adam, TDM_COUNT(before_adam));
     if (plan->parallel.distributed_optimizer) {
         uint32_t first = s.n;
-        collective(&s, "weights.dense", TDM_OP_ALL_GATHER, TDM_GROUP_DP, sums.dense, plan->training.dtype);
-        collective(&s, "weights.experts", TDM_OP_ALL_GATHER, TDM_GROUP_EDP, sums.expert, plan->training.dtype);
+        collective(&s, "weights.dense", TDM_OP_ALL_GATHER, TDM_GROUP_DP, sums.dense,
+                   plan->training.dtype);
+        collective(&s, "weights.experts", TDM_OP_ALL_GATHER, TDM_GROUP_EDP, sums.expert,
+                   plan->training.dtype);
         for (uint32_t i = first; i < s.n; i++)
             wait_tails(&s, &s.ops[i], before_gather, TDM_COUNT(before_gather));
     }

@@ -4,9 +4,9 @@
 #include <assert.h>
 
 static const char *const group_kind_names[TDM_N_GROUP_KINDS] = {
-    [TDM_GROUP_TP] = "tp",       [TDM_GROUP_CP] = "cp",   [TDM_GROUP_DP] = "dp",
-    [TDM_GROUP_PP] = "pp",       [TDM_GROUP_EP] = "ep",   [TDM_GROUP_ETP] = "etp",
-    [TDM_GROUP_EDP] = "edp",     [TDM_GROUP_EMBED] = "embed", [TDM_GROUP_WORLD] = "world",
+    [TDM_GROUP_TP] = "tp",   [TDM_GROUP_CP] = "cp",       [TDM_GROUP_DP] = "dp",
+    [TDM_GROUP_PP] = "pp",   [TDM_GROUP_EP] = "ep",       [TDM_GROUP_ETP] = "etp",
+    [TDM_GROUP_EDP] = "edp", [TDM_GROUP_EMBED] = "embed", [TDM_GROUP_WORLD] = "world",
 };
 
 const char *tdm_group_kind_name(tdm_group_kind kind)
@@ -15,21 +15,23 @@ const char *tdm_group_kind_name(tdm_group_kind kind)
     return group_kind_names[kind];
 }
 
-tdm_code tdm_mesh_init(tdm_mesh *mesh, uint32_t tp, uint32_t cp, uint32_t dp, uint32_t pp, uint32_t ep,
-                       uint32_t etp, tdm_error *err)
+tdm_code tdm_mesh_init(tdm_mesh *mesh, uint32_t tp, uint32_t cp, uint32_t dp, uint32_t pp,
+                       uint32_t ep, uint32_t etp, tdm_error *err)
 {
     if (tp == 0 || cp == 0 || dp == 0 || pp == 0 || ep == 0 || etp == 0)
         return tdm_error_add(err, TDM_E_INVALID, "parallel: every size must be at least 1");
     uint64_t per_stage = (uint64_t)tp * cp * dp;
     if (per_stage * pp > 1u << 20)
-        return tdm_error_add(err, TDM_E_INVALID, "parallel: %u x %u x %u x %u ranks are more than 1,048,576", tp, cp,
+        return tdm_error_add(err, TDM_E_INVALID,
+                             "parallel: %u x %u x %u x %u ranks are more than 1,048,576", tp, cp,
                              dp, pp);
     uint64_t expert_ranks = (uint64_t)ep * etp;
     if (per_stage % expert_ranks != 0)
-        return tdm_error_add(err, TDM_E_INVALID,
-                             "parallel.expert_model_parallel_size: %u x expert_tensor_parallel_size %u does not divide "
-                             "the %u ranks of a stage (tensor %u x context %u x data %u)",
-                             ep, etp, (unsigned)per_stage, tp, cp, dp);
+        return tdm_error_add(
+            err, TDM_E_INVALID,
+            "parallel.expert_model_parallel_size: %u x expert_tensor_parallel_size %u does not divide "
+            "the %u ranks of a stage (tensor %u x context %u x data %u)",
+            ep, etp, (unsigned)per_stage, tp, cp, dp);
     *mesh = (tdm_mesh){.tp = tp,
                        .cp = cp,
                        .dp = dp,
@@ -70,10 +72,8 @@ static tdm_group embed_group(const tdm_mesh *mesh, uint32_t rank)
     if (!member)
         return (tdm_group){.id = mesh->per_stage + rank, .size = 1, .rank0 = rank, .step = 1};
     uint32_t first = rank % mesh->per_stage;
-    return (tdm_group){.id = first,
-                       .size = 2,
-                       .rank0 = first,
-                       .step = mesh->per_stage * (mesh->pp - 1)};
+    return (tdm_group){
+        .id = first, .size = 2, .rank0 = first, .step = mesh->per_stage * (mesh->pp - 1)};
 }
 
 tdm_group tdm_mesh_group(const tdm_mesh *mesh, tdm_group_kind kind, uint32_t rank)

@@ -1,6 +1,6 @@
 /* mesh.h: which rank is where, and who forms a group with whom.
- * Rank order is Megatron's tp-cp-ep-dp-pp, tp fastest. Attention uses tp x cp x dp x pp; experts use
- * etp x ep x edp x pp over the same ranks (folding), so edp = tp*cp*dp / (etp*ep). */
+ * Rank order is Megatron's tp-cp-ep-dp-pp, tp fastest. Attention uses tp x cp x dp x pp; experts
+ * use etp x ep x edp x pp over the same ranks (folding), so edp = tp*cp*dp / (etp*ep). */
 #ifndef TDM_MESH_H
 #define TDM_MESH_H
 
@@ -9,11 +9,11 @@
 typedef enum tdm_group_kind {
     TDM_GROUP_TP,
     TDM_GROUP_CP,
-    TDM_GROUP_DP,  /* replicas of a dense parameter: the DP x CP ranks */
+    TDM_GROUP_DP, /* replicas of a dense parameter: the DP x CP ranks */
     TDM_GROUP_PP,
     TDM_GROUP_EP,
     TDM_GROUP_ETP,
-    TDM_GROUP_EDP, /* replicas of an expert */
+    TDM_GROUP_EDP,   /* replicas of an expert */
     TDM_GROUP_EMBED, /* first and last stage's ranks that share tied embeddings */
     TDM_GROUP_WORLD,
     TDM_N_GROUP_KINDS
@@ -34,10 +34,11 @@ typedef struct tdm_group {
 } tdm_group;
 
 /* Fails when the sizes do not form a mesh; messages name the key. */
-tdm_code tdm_mesh_init(tdm_mesh *mesh, uint32_t tp, uint32_t cp, uint32_t dp, uint32_t pp, uint32_t ep,
-                       uint32_t etp, tdm_error *err);
+tdm_code tdm_mesh_init(tdm_mesh *mesh, uint32_t tp, uint32_t cp, uint32_t dp, uint32_t pp,
+                       uint32_t ep, uint32_t etp, tdm_error *err);
 uint32_t tdm_mesh_n_groups(const tdm_mesh *mesh, tdm_group_kind kind);
-/* The group of `kind` that holds `rank`. For EMBED, ranks of middle stages get a group of size 1. */
+/* The group of `kind` that holds `rank`. For EMBED, ranks of middle stages get a group of size 1.
+ */
 tdm_group tdm_mesh_group(const tdm_mesh *mesh, tdm_group_kind kind, uint32_t rank);
 uint32_t tdm_group_member(const tdm_group *group, uint32_t i);
 /* Index of rank in the group; group->size when it is no member. */

@@ -13,10 +13,12 @@ static uint64_t fold(uint64_t a, uint64_t b)
 }
 
 /* Odd constants without structure: fractional digits of pi (Blowfish's first words). */
-static const uint64_t mix_1 = 0x243F6A8885A308D3u, mix_2 = 0x13198A2E03707345u, mix_3 = 0xA4093822299F31D1u;
+static const uint64_t mix_1 = 0x243F6A8885A308D3u, mix_2 = 0x13198A2E03707345u,
+                      mix_3 = 0xA4093822299F31D1u;
 
 /* One stream of random numbers for each sequence of tokens. */
-static uint64_t sequence_state(const tdm_routing_key *key, uint32_t step, uint32_t layer, uint64_t sample)
+static uint64_t sequence_state(const tdm_routing_key *key, uint32_t step, uint32_t layer,
+                               uint64_t sample)
 {
     uint64_t state = fold(key->seed + mix_1, mix_2);
     state = fold(state ^ (((uint64_t)step << 32) | layer), mix_1 ^ mix_3);
@@ -50,17 +52,20 @@ static uint32_t skip_chosen(uint32_t pick, const uint32_t *chosen, uint32_t n)
     return expert;
 }
 
-static void uniform_experts(const tdm_routing_key *key, uint64_t state, uint32_t position, uint32_t *experts)
+static void uniform_experts(const tdm_routing_key *key, uint64_t state, uint32_t position,
+                            uint32_t *experts)
 {
     for (uint32_t j = 0; j < key->topk; j += 2) {
         uint64_t bits = draw(state, ((uint64_t)j << 32) | position);
         experts[j] = skip_chosen(below((uint32_t)bits, key->n_experts - j), experts, j);
         if (j + 1 < key->topk)
-            experts[j + 1] = skip_chosen(below((uint32_t)(bits >> 32), key->n_experts - j - 1), experts, j + 1);
+            experts[j + 1] =
+                skip_chosen(below((uint32_t)(bits >> 32), key->n_experts - j - 1), experts, j + 1);
     }
 }
 
-/* Every expert's share of the pairs of positions [from, to): pair number p * k + j goes to expert number modulo n. */
+/* Every expert's share of the pairs of positions [from, to): pair number p * k + j goes to expert
+ * number modulo n. */
 static void count_balanced(const tdm_routing_key *key, uint32_t from, uint32_t to, uint32_t *counts)
 {
     uint64_t first = (uint64_t)from * key->topk, pairs = (uint64_t)(to - from) * key->topk;
@@ -76,8 +81,8 @@ static void balanced_experts(const tdm_routing_key *key, uint32_t position, uint
         experts[j] = (uint32_t)(((uint64_t)position * key->topk + j) % key->n_experts);
 }
 
-void tdm_routing_experts(const tdm_routing_key *key, uint32_t step, uint32_t layer, uint64_t sample, uint32_t position,
-                         uint32_t *experts)
+void tdm_routing_experts(const tdm_routing_key *key, uint32_t step, uint32_t layer, uint64_t sample,
+                         uint32_t position, uint32_t *experts)
 {
     assert(key->topk <= key->n_experts);
     if (key->model == TDM_ROUTING_BALANCED)
@@ -86,10 +91,10 @@ void tdm_routing_experts(const tdm_routing_key *key, uint32_t step, uint32_t lay
         uniform_experts(key, sequence_state(key, step, layer, sample), position, experts);
 }
 
-/* Adds the experts of positions [from, to) of one sample to counts [n_experts]. Top-2 is the common case and the
- * hottest loop of lowering: a closed form of skip_chosen for one earlier choice. */
-static void count_run(const tdm_routing_key *key, uint32_t layer, uint64_t sample, uint32_t from, uint32_t to,
-                      uint32_t *counts)
+/* Adds the experts of positions [from, to) of one sample to counts [n_experts]. Top-2 is the common
+ * case and the hottest loop of lowering: a closed form of skip_chosen for one earlier choice. */
+static void count_run(const tdm_routing_key *key, uint32_t layer, uint64_t sample, uint32_t from,
+                      uint32_t to, uint32_t *counts)
 {
     if (key->model == TDM_ROUTING_BALANCED) {
         count_balanced(key, from, to, counts);
@@ -115,23 +120,26 @@ static void count_run(const tdm_routing_key *key, uint32_t layer, uint64_t sampl
 }
 
 /* Counts of the tokens that one rank dispatches: run `tp_index` of its replica's microbatch. */
-static void count_rank(const tdm_plan *plan, const tdm_routing_key *key, uint32_t layer, uint32_t microbatch,
-                       uint32_t in_stage, uint32_t *counts)
+static void count_rank(const tdm_plan *plan, const tdm_routing_key *key, uint32_t layer,
+                       uint32_t microbatch, uint32_t in_stage, uint32_t *counts)
 {
     uint64_t s = plan->seq_length;
     uint64_t run = (uint64_t)plan->micro_batch_size * s / plan->mesh.tp;
     uint64_t from = in_stage % plan->mesh.tp * run, to = from + run;
     uint32_t replica = in_stage / plan->mesh.tp;
-    uint64_t first_sample = ((uint64_t)microbatch * plan->mesh.dp + replica) * plan->micro_batch_size;
+    uint64_t first_sample =
+        ((uint64_t)microbatch * plan->mesh.dp + replica) * plan->micro_batch_size;
     while (from < to) {
         uint64_t sample = from / s, end = (sample + 1) * s < to ? (sample + 1) * s : to;
-        count_run(key, layer, first_sample + sample, (uint32_t)(from - sample * s), (uint32_t)(end - sample * s), counts);
+        count_run(key, layer, first_sample + sample, (uint32_t)(from - sample * s),
+                  (uint32_t)(end - sample * s), counts);
         from = end;
     }
 }
 
-static void fill_row(const tdm_plan *plan, const tdm_routing_key *key, uint32_t replica, uint32_t layer,
-                     uint32_t microbatch, uint32_t *scratch, uint32_t *sent, uint32_t *experts)
+static void fill_row(const tdm_plan *plan, const tdm_routing_key *key, uint32_t replica,
+                     uint32_t layer, uint32_t microbatch, uint32_t *scratch, uint32_t *sent,
+                     uint32_t *experts)
 {
     uint32_t ep = plan->mesh.ep, n_local = key->n_experts / ep;
     for (uint32_t src = 0; src < ep; src++) {
@@ -145,15 +153,18 @@ static void fill_row(const tdm_plan *plan, const tdm_routing_key *key, uint32_t 
     }
 }
 
-tdm_code tdm_routing_table_build(tdm_arena *arena, const tdm_plan *plan, tdm_routing_table *table, tdm_error *err)
+tdm_code tdm_routing_table_build(tdm_arena *arena, const tdm_plan *plan, tdm_routing_table *table,
+                                 tdm_error *err)
 {
     const tdm_model *m = &plan->model;
     const tdm_mesh *mesh = &plan->mesh;
-    if (m->moe_router_topk == 0 || m->moe_router_topk > m->num_experts || m->moe_router_topk > TDM_ROUTING_MAX_TOPK)
-        return tdm_error_add(err, TDM_E_INVALID, "model.moe_router_topk: %u: 1 to %u", m->moe_router_topk,
-                             m->num_experts < TDM_ROUTING_MAX_TOPK ? m->num_experts : TDM_ROUTING_MAX_TOPK);
-    tdm_routing_key key = {plan->routing_spec.model, plan->routing_spec.seed, m->num_experts, m->moe_router_topk,
-                           plan->seq_length};
+    if (m->moe_router_topk == 0 || m->moe_router_topk > m->num_experts ||
+        m->moe_router_topk > TDM_ROUTING_MAX_TOPK)
+        return tdm_error_add(
+            err, TDM_E_INVALID, "model.moe_router_topk: %u: 1 to %u", m->moe_router_topk,
+            m->num_experts < TDM_ROUTING_MAX_TOPK ? m->num_experts : TDM_ROUTING_MAX_TOPK);
+    tdm_routing_key key = {plan->routing_spec.model, plan->routing_spec.seed, m->num_experts,
+                           m->moe_router_topk, plan->seq_length};
     tdm_routing_table t = {.n_replicas = mesh->per_stage / (mesh->ep * mesh->etp),
                            .n_layers = m->num_layers,
                            .n_microbatches = plan->num_microbatches,

@@ -11,7 +11,8 @@ const tdm_schedule *tdm_schedule_find(const char *name)
     return NULL;
 }
 
-void tdm_schedule_put(tdm_pass *passes, uint32_t capacity, uint32_t *n, tdm_pass_kind kind, uint32_t microbatch)
+void tdm_schedule_put(tdm_pass *passes, uint32_t capacity, uint32_t *n, tdm_pass_kind kind,
+                      uint32_t microbatch)
 {
     if (*n < capacity)
         passes[*n] = (tdm_pass){.kind = kind, .chunk = 0, .microbatch = microbatch};

@@ -1,8 +1,8 @@
 /* support.c: small scenarios and plans made in memory. */
 #include "tests/support.h"
 
-#include <stdarg.h>
 #include <setjmp.h>
+#include <stdarg.h>
 
 #include <cmocka.h>
 
@@ -20,13 +20,23 @@ const support_spec support_specs[] = {
     {.tp = 2, .pp = 2, .dropout = true, .unfused = true, .recompute = TDM_RECOMPUTE_SELECTIVE},
     {.tp = 2, .pp = 2, .recompute = TDM_RECOMPUTE_FULL, .sequence_parallel = true, .dropout = true},
     {.pp = 2, .tied = true, .swiglu = true, .rope = true},
-    {.tp = 2, .pp = 2, .schedule = "zb-h1", .sequence_parallel = true, .recompute = TDM_RECOMPUTE_FULL},
+    {.tp = 2,
+     .pp = 2,
+     .schedule = "zb-h1",
+     .sequence_parallel = true,
+     .recompute = TDM_RECOMPUTE_FULL},
     {.experts = 8, .topk = 2},
     {.tp = 4, .ep = 4, .experts = 8, .topk = 2},
     {.tp = 4, .ep = 4, .experts = 8, .topk = 2, .sequence_parallel = true},
     {.tp = 4, .ep = 4, .experts = 4, .topk = 1, .pp = 2, .schedule = "zb-h1"},
     {.tp = 8, .ep = 8, .experts = 16, .topk = 2, .pp = 2, .microbatches = 8},
-    {.tp = 8, .ep = 8, .experts = 16, .topk = 2, .pp = 2, .balanced = true, .recompute = TDM_RECOMPUTE_FULL},
+    {.tp = 8,
+     .ep = 8,
+     .experts = 16,
+     .topk = 2,
+     .pp = 2,
+     .balanced = true,
+     .recompute = TDM_RECOMPUTE_FULL},
     {.tp = 8, .ep = 8, .experts = 16, .topk = 2, .pp = 2, .schedule = "forward-only"},
     {.dp = 4, .ep = 4, .experts = 8, .topk = 3, .distributed_optimizer = true},
     {.dp = 4, .tp = 2, .ep = 4, .experts = 8, .topk = 2, .pp = 2, .clip = true, .swiglu = true},
@@ -52,7 +62,8 @@ tdm_topology support_switch(tdm_arena *arena, uint32_t n)
     }
     parent[n] = -1;
     tdm_plane *plane = TDM_ALLOC(arena, tdm_plane, 1);
-    *plane = (tdm_plane){.name = "nvlink", .n_vertices = n + 1, .parent = parent, .up = up, .down = down};
+    *plane = (tdm_plane){
+        .name = "nvlink", .n_vertices = n + 1, .parent = parent, .up = up, .down = down};
     return (tdm_topology){.name = "test-switch",
                           .n_gpus = n,
                           .gpus_per_node = n,
@@ -126,22 +137,23 @@ tdm_scenario support_scenario(tdm_arena *arena, const support_spec *spec)
                              .pp = or_default(spec->pp, 1),
                              .sequence_parallel = spec->sequence_parallel,
                              .distributed_optimizer = spec->distributed_optimizer};
-    return (tdm_scenario){.name = "test",
-                          .path = "test.yaml",
-                          .model = test_model(spec),
-                          .topology = support_switch(arena, parallel.tp * parallel.dp * parallel.pp),
-                          .device = test_device(),
-                          .parallel = parallel,
-                          .training = {.dtype = TDM_DTYPE_BF16,
-                                       .grad_dtype = TDM_DTYPE_FP32,
-                                       .recompute = spec->recompute,
-                                       .clip_grad = spec->clip ? 1.0 : 0.0,
-                                       .train = true},
-                          .schedule = spec->schedule ? spec->schedule : "1f1b",
-                          .num_microbatches = or_default(spec->microbatches, 4),
-                          .micro_batch_size = or_default(spec->micro_batch, 2),
-                          .seq_length = or_default(spec->seq, 32),
-                          .routing = {spec->balanced ? TDM_ROUTING_BALANCED : TDM_ROUTING_UNIFORM, 1234}};
+    return (tdm_scenario){
+        .name = "test",
+        .path = "test.yaml",
+        .model = test_model(spec),
+        .topology = support_switch(arena, parallel.tp * parallel.dp * parallel.pp),
+        .device = test_device(),
+        .parallel = parallel,
+        .training = {.dtype = TDM_DTYPE_BF16,
+                     .grad_dtype = TDM_DTYPE_FP32,
+                     .recompute = spec->recompute,
+                     .clip_grad = spec->clip ? 1.0 : 0.0,
+                     .train = true},
+        .schedule = spec->schedule ? spec->schedule : "1f1b",
+        .num_microbatches = or_default(spec->microbatches, 4),
+        .micro_batch_size = or_default(spec->micro_batch, 2),
+        .seq_length = or_default(spec->seq, 32),
+        .routing = {spec->balanced ? TDM_ROUTING_BALANCED : TDM_ROUTING_UNIFORM, 1234}};
 }
 
 static const double *repeat(tdm_arena *arena, double value, uint32_t n)
@@ -152,31 +164,34 @@ static const double *repeat(tdm_arena *arena, double value, uint32_t n)
     return values;
 }
 
-tdm_scenario support_pass_times(tdm_arena *arena, uint32_t pp, uint32_t microbatches, const char *schedule,
-                                double forward_s, double backward_input_s, double backward_weight_s, double send_s)
+tdm_scenario support_pass_times(tdm_arena *arena, uint32_t pp, uint32_t microbatches,
+                                const char *schedule, double forward_s, double backward_input_s,
+                                double backward_weight_s, double send_s)
 {
-    return (tdm_scenario){.name = "pass-times",
-                          .path = "test.yaml",
-                          .topology = support_switch(arena, pp),
-                          .device = test_device(),
-                          .parallel = {.tp = 1, .cp = 1, .ep = 1, .etp = 1, .dp = 1, .pp = pp},
-                          .training = {.dtype = TDM_DTYPE_BF16, .grad_dtype = TDM_DTYPE_FP32, .train = true},
-                          .schedule = schedule,
-                          .num_microbatches = microbatches,
-                          .micro_batch_size = 1,
-                          .seq_length = 1,
-                          .pass_times = {.given = true,
-                                         .forward_s = repeat(arena, forward_s, pp),
-                                         .backward_input_s = repeat(arena, backward_input_s, pp),
-                                         .backward_weight_s = repeat(arena, backward_weight_s, pp),
-                                         .send_s = send_s}};
+    return (tdm_scenario){
+        .name = "pass-times",
+        .path = "test.yaml",
+        .topology = support_switch(arena, pp),
+        .device = test_device(),
+        .parallel = {.tp = 1, .cp = 1, .ep = 1, .etp = 1, .dp = 1, .pp = pp},
+        .training = {.dtype = TDM_DTYPE_BF16, .grad_dtype = TDM_DTYPE_FP32, .train = true},
+        .schedule = schedule,
+        .num_microbatches = microbatches,
+        .micro_batch_size = 1,
+        .seq_length = 1,
+        .pass_times = {.given = true,
+                       .forward_s = repeat(arena, forward_s, pp),
+                       .backward_input_s = repeat(arena, backward_input_s, pp),
+                       .backward_weight_s = repeat(arena, backward_weight_s, pp),
+                       .send_s = send_s}};
 }
 
 tdm_plan support_plan(tdm_arena *arena, const tdm_scenario *scenario)
 {
     tdm_error *err = TDM_ALLOC(arena, tdm_error, 1);
     tdm_plan plan = {0};
-    tdm_code code = tdm_lower(arena, scenario, scenario->schedule, scenario->num_microbatches, &plan, err);
+    tdm_code code =
+        tdm_lower(arena, scenario, scenario->schedule, scenario->num_microbatches, &plan, err);
     if (code != TDM_OK)
         fail_msg("lowering failed: %s", err->text);
     return plan;

@@ -1,4 +1,5 @@
-/* test_analytic.c: the analytic engine against closed forms, and its traces against the plan's own rules. */
+/* test_analytic.c: the analytic engine against closed forms, and its traces against the plan's own
+ * rules. */
 #include "tests/support.h"
 
 #include <math.h>
@@ -26,8 +27,8 @@ static double end_of(const tdm_trace *trace)
     return end;
 }
 
-/* Without communication the step is (m + p - 1)(F + B + W) for 1f1b and gpipe: a bubble of (p-1)/(m+p-1).
- * Source: Narayanan et al. 2021, section 2.2. */
+/* Without communication the step is (m + p - 1)(F + B + W) for 1f1b and gpipe: a bubble of
+ * (p-1)/(m+p-1). Source: Narayanan et al. 2021, section 2.2. */
 static void test_ideal_bubble(void **state)
 {
     (void)state;
@@ -97,8 +98,10 @@ static void test_all_reduce_time(void **state)
 {
     (void)state;
     tdm_arena arena = {0};
-    tdm_scenario sc = support_scenario(&arena, &(support_spec){.tp = 4, .layers = 1, .microbatches = 1,
-                                                               .schedule = "forward-only", .seq = 512});
+    tdm_scenario sc = support_scenario(
+        &arena,
+        &(support_spec){
+            .tp = 4, .layers = 1, .microbatches = 1, .schedule = "forward-only", .seq = 512});
     tdm_plan plan = support_plan(&arena, &sc);
     tdm_trace trace = run(&arena, &plan, &sc);
     tdm_cursor cursor;
@@ -150,8 +153,10 @@ static void test_deadlock_is_reported(void **state)
     tdm_trace trace = {0};
     tdm_error *err = TDM_ALLOC(&arena, tdm_error, 1);
     assert_int_equal(tdm_analytic_run(&arena, &plan, &machine, &trace, err), TDM_E_INTERNAL);
-    assert_string_equal(err->text, "deadlock: rank 0 waits in send 'send' on stream pp-send, pass F of microbatch 0, for "
-                                   "members that never come\n");
+    assert_string_equal(
+        err->text,
+        "deadlock: rank 0 waits in send 'send' on stream pp-send, pass F of microbatch 0, for "
+        "members that never come\n");
     assert_null(trace.ranks);
     tdm_arena_free(&arena);
 }
@@ -159,9 +164,9 @@ static void test_deadlock_is_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ideal_bubble),    cmocka_unit_test(test_zb_h1_bubble),
+        cmocka_unit_test(test_ideal_bubble),          cmocka_unit_test(test_zb_h1_bubble),
         cmocka_unit_test(test_traces_keep_the_rules), cmocka_unit_test(test_all_reduce_time),
-        cmocka_unit_test(test_launch_bound),    cmocka_unit_test(test_deadlock_is_reported),
+        cmocka_unit_test(test_launch_bound),          cmocka_unit_test(test_deadlock_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,8 @@
 
 #include <cmocka.h>
 
-/* Bytes a layer keeps for its backward pass: activations born in its own F and dead later, and its input x. */
+/* Bytes a layer keeps for its backward pass: activations born in its own F and dead later, and its
+ * input x. */
 static uint64_t stored_bytes(const tdm_plan *plan)
 {
     uint64_t bytes = 0;
@@ -38,7 +39,8 @@ static void test_activation_formulas(void **state)
 {
     (void)state;
     enum { S = 32, B = 2, H = 64, A = 8, T = 4 };
-    const uint64_t sbh = (uint64_t)S * B * H, attention = 5 * (uint64_t)A * S * S * B; /* sbh * 5as/h */
+    const uint64_t sbh = (uint64_t)S * B * H,
+                   attention = 5 * (uint64_t)A * S * S * B; /* sbh * 5as/h */
     const struct {
         support_spec spec;
         uint64_t bytes;
@@ -62,13 +64,14 @@ static void test_activation_formulas(void **state)
     tdm_arena_free(&arena);
 }
 
-/* Model FLOPs of an iteration, same paper, eq. 7: 72 B L s h^2 (1 + s/6h + v/12hL). The layers' part is
- * exact here: GPT with 4h feed-forward. */
+/* Model FLOPs of an iteration, same paper, eq. 7: 72 B L s h^2 (1 + s/6h + v/12hL). The layers'
+ * part is exact here: GPT with 4h feed-forward. */
 static void test_model_flops(void **state)
 {
     (void)state;
     tdm_arena arena = {0};
-    static const support_spec specs[] = {{.unfused = true}, {.tp = 4}, {.pp = 2, .dp = 2, .schedule = "zb-h1"}};
+    static const support_spec specs[] = {
+        {.unfused = true}, {.tp = 4}, {.pp = 2, .dp = 2, .schedule = "zb-h1"}};
     for (size_t i = 0; i < TDM_COUNT(specs); i++) {
         tdm_scenario scenario = support_scenario(&arena, &specs[i]);
         tdm_plan plan = support_plan(&arena, &scenario);
@@ -81,13 +84,15 @@ static void test_model_flops(void **state)
                 flops += in.op->recompute ? 0 : tdm_op_flops(&plan, rank, &in);
         }
         double batch = 4.0 * 2.0 * plan.mesh.dp, layers = 4, s = 32, h = 64, v = 256;
-        double expected = 72 * batch * layers * s * h * h * (1 + s / (6 * h) + v / (12 * h * layers));
+        double expected =
+            72 * batch * layers * s * h * h * (1 + s / (6 * h) + v / (12 * h * layers));
         assert_true(flops > expected * (1 - 1e-12) && flops < expected * (1 + 1e-12));
     }
     tdm_arena_free(&arena);
 }
 
-/* The cursor yields as many ops as counted, in passes of the role's order, positions up in F and down otherwise. */
+/* The cursor yields as many ops as counted, in passes of the role's order, positions up in F and
+ * down otherwise. */
 static void test_cursor_order(void **state)
 {
     (void)state;
@@ -116,7 +121,8 @@ static void test_cursor_order(void **state)
 }
 
 /* Lowered forward and backward move the same volume over TP with and without sequence parallelism:
- * an all-reduce equals a reduce-scatter and an all-gather. Source: Korthikanti et al. 2022, section 4.2.2. */
+ * an all-reduce equals a reduce-scatter and an all-gather. Source: Korthikanti et al. 2022,
+ * section 4.2.2. */
 static void test_sequence_parallel_adds_gathers(void **state)
 {
     (void)state;
@@ -131,7 +137,8 @@ static void test_sequence_parallel_adds_gathers(void **state)
         const tdm_template *t = &layer->templates[TDM_PASS_F];
         for (uint32_t i = 0; i < t->n_ops; i++)
             if (tdm_op_is_collective(t->ops[i].kind))
-                wire[sp] += t->ops[i].u.collective.bytes * (t->ops[i].kind == TDM_OP_ALL_REDUCE ? 2 : 1);
+                wire[sp] +=
+                    t->ops[i].u.collective.bytes * (t->ops[i].kind == TDM_OP_ALL_REDUCE ? 2 : 1);
     }
     assert_true(wire[0] > 0);
     assert_int_equal(wire[0], wire[1]);
@@ -157,7 +164,8 @@ static void test_split_is_a_partition(void **state)
     tdm_arena_free(&arena);
 }
 
-/* Every schedule in the registry runs each microbatch's F, B and W (or BW) once, in that order, on every stage. */
+/* Every schedule in the registry runs each microbatch's F, B and W (or BW) once, in that order, on
+ * every stage. */
 static void test_schedules_are_complete(void **state)
 {
     (void)state;
@@ -176,7 +184,8 @@ static void test_schedules_are_complete(void **state)
                         at[passes[k].kind][passes[k].microbatch] = k;
                         seen[passes[k].kind]++;
                     }
-                    bool split = tdm_schedules[i]->splits_backward, forward = tdm_schedules[i]->forward_only;
+                    bool split = tdm_schedules[i]->splits_backward,
+                         forward = tdm_schedules[i]->forward_only;
                     assert_int_equal(n, m * (forward ? 1u : split ? 3u : 2u));
                     assert_int_equal(seen[TDM_PASS_F], m);
                     for (uint32_t mb = 0; mb < m && !forward; mb++) {
@@ -207,9 +216,11 @@ static void test_parameter_counts(void **state)
                 const tdm_kind *kind = &plan.kinds[chunk->blocks[b].kind];
                 for (uint32_t p = 0; p < kind->n_params; p++) {
                     const char *name = kind->params[p].name;
-                    bool copies = strstr(name, "norm") || !strcmp(name, "gate") || !strcmp(name, "positions") ||
-                                  !strcmp(name, "proj.bias") || !strcmp(name, "fc2.bias");
-                    *(copies ? &replicated : &sharded) += kind->params[p].count * chunk->blocks[b].count;
+                    bool copies = strstr(name, "norm") || !strcmp(name, "gate") ||
+                                  !strcmp(name, "positions") || !strcmp(name, "proj.bias") ||
+                                  !strcmp(name, "fc2.bias");
+                    *(copies ? &replicated : &sharded) +=
+                        kind->params[p].count * chunk->blocks[b].count;
                 }
             }
         }
@@ -221,9 +232,12 @@ static void test_parameter_counts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_activation_formulas),    cmocka_unit_test(test_model_flops),
-        cmocka_unit_test(test_cursor_order),           cmocka_unit_test(test_sequence_parallel_adds_gathers),
-        cmocka_unit_test(test_split_is_a_partition),   cmocka_unit_test(test_schedules_are_complete),
+        cmocka_unit_test(test_activation_formulas),
+        cmocka_unit_test(test_model_flops),
+        cmocka_unit_test(test_cursor_order),
+        cmocka_unit_test(test_sequence_parallel_adds_gathers),
+        cmocka_unit_test(test_split_is_a_partition),
+        cmocka_unit_test(test_schedules_are_complete),
         cmocka_unit_test(test_parameter_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* test_mesh.c: rank order and groups against Megatron's published examples and against each other. */
+/* test_mesh.c: rank order and groups against Megatron's published examples and against each other.
+ */
 #include "tests/support.h"
 
 #include <setjmp.h>
@@ -21,7 +22,8 @@ static void test_folding_makes_16_ranks(void **state)
     assert_int_equal(mesh.world, 16);
     assert_int_equal(mesh.edp, 1);
     for (uint32_t rank = 0; rank < 16; rank++) {
-        tdm_group tp = tdm_mesh_group(&mesh, TDM_GROUP_TP, rank), ep = tdm_mesh_group(&mesh, TDM_GROUP_EP, rank);
+        tdm_group tp = tdm_mesh_group(&mesh, TDM_GROUP_TP, rank),
+                  ep = tdm_mesh_group(&mesh, TDM_GROUP_EP, rank);
         for (uint32_t i = 0; i < 8; i++) {
             assert_int_equal(tdm_group_member(&tp, i), rank / 8 * 8 + i);
             assert_int_equal(tdm_group_member(&ep, i), rank / 8 * 8 + i);
@@ -30,8 +32,8 @@ static void test_folding_makes_16_ranks(void **state)
     }
 }
 
-/* Example in Megatron's parallel_state.py: 16 GPUs, TP 2, PP 4: TP groups [0,1] [2,3] ..., DP groups [0,2] [1,3]
- * [4,6] ..., PP groups [0,4,8,12] [1,5,9,13] ... */
+/* Example in Megatron's parallel_state.py: 16 GPUs, TP 2, PP 4: TP groups [0,1] [2,3] ..., DP
+ * groups [0,2] [1,3] [4,6] ..., PP groups [0,4,8,12] [1,5,9,13] ... */
 static void test_megatron_example(void **state)
 {
     (void)state;
@@ -49,7 +51,10 @@ static void test_megatron_example(void **state)
 static void test_groups_partition(void **state)
 {
     (void)state;
-    static const uint32_t shapes[][6] = {{8, 1, 1, 2, 8, 1}, {2, 1, 4, 2, 4, 1}, {2, 2, 2, 3, 2, 2}, {1, 1, 8, 1, 4, 2},
+    static const uint32_t shapes[][6] = {{8, 1, 1, 2, 8, 1},
+                                         {2, 1, 4, 2, 4, 1},
+                                         {2, 2, 2, 3, 2, 2},
+                                         {1, 1, 8, 1, 4, 2},
                                          {4, 1, 4, 4, 8, 2}};
     for (size_t i = 0; i < TDM_COUNT(shapes); i++) {
         const uint32_t *s = shapes[i];
@@ -63,7 +68,8 @@ static void test_groups_partition(void **state)
                 assert_true(g.id < tdm_mesh_n_groups(&mesh, (tdm_group_kind)kind));
                 members += index == 0 ? g.size : 0;
                 for (uint32_t m = 0; m < g.size; m++) {
-                    tdm_group same = tdm_mesh_group(&mesh, (tdm_group_kind)kind, tdm_group_member(&g, m));
+                    tdm_group same =
+                        tdm_mesh_group(&mesh, (tdm_group_kind)kind, tdm_group_member(&g, m));
                     assert_int_equal(same.id, g.id);
                     assert_int_equal(same.rank0, g.rank0);
                 }
@@ -89,8 +95,10 @@ static void test_bad_sizes(void **state)
     tdm_mesh mesh = {.world = 77};
     tdm_error err = {0};
     assert_int_equal(tdm_mesh_init(&mesh, 8, 1, 1, 2, 16, 1, &err), TDM_E_INVALID);
-    assert_string_equal(err.text, "parallel.expert_model_parallel_size: 16 x expert_tensor_parallel_size 1 does not divide "
-                                  "the 8 ranks of a stage (tensor 8 x context 1 x data 1)\n");
+    assert_string_equal(
+        err.text,
+        "parallel.expert_model_parallel_size: 16 x expert_tensor_parallel_size 1 does not divide "
+        "the 8 ranks of a stage (tensor 8 x context 1 x data 1)\n");
     assert_int_equal(tdm_mesh_init(&mesh, 0, 1, 1, 2, 1, 1, NULL), TDM_E_INVALID);
     assert_int_equal(tdm_mesh_init(&mesh, 1u << 20, 1, 2, 2, 1, 1, NULL), TDM_E_INVALID);
     assert_int_equal(mesh.world, 77);
@@ -99,8 +107,10 @@ static void test_bad_sizes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_folding_makes_16_ranks), cmocka_unit_test(test_megatron_example),
-        cmocka_unit_test(test_groups_partition),       cmocka_unit_test(test_index_of_strangers),
+        cmocka_unit_test(test_folding_makes_16_ranks),
+        cmocka_unit_test(test_megatron_example),
+        cmocka_unit_test(test_groups_partition),
+        cmocka_unit_test(test_index_of_strangers),
         cmocka_unit_test(test_bad_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,8 +10,9 @@
 
 static tdm_routing_key key_of(const tdm_plan *plan)
 {
-    return (tdm_routing_key){plan->routing_spec.model, plan->routing_spec.seed, plan->model.num_experts,
-                             plan->model.moe_router_topk, plan->seq_length};
+    return (tdm_routing_key){plan->routing_spec.model, plan->routing_spec.seed,
+                             plan->model.num_experts, plan->model.moe_router_topk,
+                             plan->seq_length};
 }
 
 static void test_experts_are_distinct_and_in_range(void **state)
@@ -32,7 +33,8 @@ static void test_experts_are_distinct_and_in_range(void **state)
         }
 }
 
-/* Each choice is uniform, the later ones over what is left: chi-squared over all ordered pairs of 8 experts. */
+/* Each choice is uniform, the later ones over what is left: chi-squared over all ordered pairs of 8
+ * experts. */
 static void test_pairs_are_uniform(void **state)
 {
     (void)state;
@@ -69,16 +71,19 @@ static void check_table(const support_spec *spec)
             for (uint32_t d = 0; d < mesh->dp; d++)
                 for (uint32_t t = 0; t < tokens; t++) {
                     uint32_t rank = d * mesh->tp + t / (tokens / mesh->tp), e[8];
-                    uint64_t sample = ((uint64_t)mb * mesh->dp + d) * plan.micro_batch_size + t / plan.seq_length;
+                    uint64_t sample =
+                        ((uint64_t)mb * mesh->dp + d) * plan.micro_batch_size + t / plan.seq_length;
                     tdm_routing_experts(&key, 0, layer, sample, t % plan.seq_length, e);
                     for (uint32_t j = 0; j < key.topk; j++)
                         sent[rank * mesh->ep + e[j] / n_local]++;
                 }
             for (uint32_t rank = 0; rank < mesh->per_stage; rank++) {
                 const uint32_t *row = tdm_plan_sent(&plan, rank, layer, mb);
-                assert_memory_equal(row + rank % mesh->ep * mesh->ep, sent + rank * mesh->ep, mesh->ep * sizeof *row);
+                assert_memory_equal(row + rank % mesh->ep * mesh->ep, sent + rank * mesh->ep,
+                                    mesh->ep * sizeof *row);
                 uint64_t received = 0;
-                for (uint32_t src = rank / mesh->ep * mesh->ep; src < (rank / mesh->ep + 1) * mesh->ep; src++)
+                for (uint32_t src = rank / mesh->ep * mesh->ep;
+                     src < (rank / mesh->ep + 1) * mesh->ep; src++)
                     received += sent[src * mesh->ep + rank % mesh->ep];
                 assert_int_equal(tdm_plan_tokens(&plan, rank, layer, mb), received);
                 const uint32_t *experts = tdm_plan_experts(&plan, rank, layer, mb);
@@ -97,7 +102,8 @@ static void test_table_equals_recount(void **state)
     check_table(&(support_spec){.experts = 8, .topk = 2});
     check_table(&(support_spec){.tp = 8, .ep = 8, .experts = 16, .topk = 2, .pp = 2});
     check_table(&(support_spec){.tp = 2, .dp = 4, .ep = 4, .experts = 8, .topk = 3});
-    check_table(&(support_spec){.tp = 4, .ep = 2, .dp = 2, .experts = 8, .topk = 1, .micro_batch = 3, .seq = 16});
+    check_table(&(support_spec){
+        .tp = 4, .ep = 2, .dp = 2, .experts = 8, .topk = 1, .micro_batch = 3, .seq = 16});
     check_table(&(support_spec){.tp = 4, .ep = 4, .experts = 8, .topk = 2, .balanced = true});
 }
 
@@ -108,7 +114,13 @@ static void test_layout_independent(void **state)
     static const support_spec specs[] = {
         {.experts = 8, .topk = 2, .microbatches = 8, .micro_batch = 2},
         {.experts = 8, .topk = 2, .microbatches = 2, .micro_batch = 4, .dp = 2, .ep = 2},
-        {.experts = 8, .topk = 2, .microbatches = 4, .micro_batch = 4, .tp = 4, .ep = 4, .sequence_parallel = true},
+        {.experts = 8,
+         .topk = 2,
+         .microbatches = 4,
+         .micro_batch = 4,
+         .tp = 4,
+         .ep = 4,
+         .sequence_parallel = true},
     };
     tdm_arena arena = {0};
     uint64_t totals[3][8] = {{0}};

@@ -1,8 +1,10 @@
 /* 1f1b: after a warm-up of p - 1 - stage forwards, one forward and one backward in turn.
- * Source: Narayanan et al. 2021, Efficient Large-Scale Language Model Training on GPU Clusters, figure 4. */
+ * Source: Narayanan et al. 2021, Efficient Large-Scale Language Model Training on GPU Clusters,
+ * figure 4. */
 #include "schedule.h"
 
-static uint32_t order(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes, uint32_t capacity)
+static uint32_t order(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes,
+                      uint32_t capacity)
 {
     uint32_t warmup = n_stages - 1 - stage;
     if (warmup > n_microbatches)

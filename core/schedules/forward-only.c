@@ -1,7 +1,8 @@
 /* forward-only: inference, and the measure of one microbatch's forward latency. */
 #include "schedule.h"
 
-static uint32_t order(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes, uint32_t capacity)
+static uint32_t order(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes,
+                      uint32_t capacity)
 {
     (void)stage;
     (void)n_stages;

@@ -1,7 +1,8 @@
 /* gpipe: all forwards, then all backwards. Source: Huang et al. 2019, GPipe. */
 #include "schedule.h"
 
-static uint32_t order(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes, uint32_t capacity)
+static uint32_t order(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes,
+                      uint32_t capacity)
 {
     (void)stage;
     (void)n_stages;

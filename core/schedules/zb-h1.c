@@ -1,9 +1,10 @@
-/* zb-h1: 1F1B with the weight gradients apart: on stage s they lag s microbatches behind the input gradients and fill
- * the bubble at the end, with no more activations than 1F1B.
- * Source: Qi et al. 2024, Zero Bubble Pipeline Parallelism, section 2. */
+/* zb-h1: 1F1B with the weight gradients apart: on stage s they lag s microbatches behind the input
+ * gradients and fill the bubble at the end, with no more activations than 1F1B. Source: Qi et al.
+ * 2024, Zero Bubble Pipeline Parallelism, section 2. */
 #include "schedule.h"
 
-static uint32_t order(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes, uint32_t capacity)
+static uint32_t order(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes,
+                      uint32_t capacity)
 {
     uint32_t warmup = n_stages - 1 - stage;
     if (warmup > n_microbatches)
