@@ -21,6 +21,7 @@ typedef struct tdm_node {
     bool faulty;         /* a schema found a mistake in it or below */
     struct tdm_node *parent, *first, *last, *next; /* children in the order of the file */
     uint32_t n_children;
+    uint32_t index; /* of a list's item */
 } tdm_node;
 
 /* Reads one document from a file (at most 4 MiB, 32 levels, 1024 keys in a map). On failure *root

@@ -88,7 +88,7 @@ void tdm_node_append(tdm_node *parent, const char *key, tdm_node *child)
     else
         parent->first = child;
     parent->last = child;
-    parent->n_children++;
+    child->index = parent->n_children++;
 }
 
 static void remove_child(tdm_node *parent, const tdm_node *child)
@@ -191,10 +191,7 @@ static size_t write_path(const tdm_node *node, char *buffer, size_t capacity)
         n = snprintf(buffer + length, capacity - length, "%s%s", length ? "." : "",
                      tdm_node_quote(quoted, node->key));
     } else {
-        unsigned index = 0;
-        for (const tdm_node *item = node->parent->first; item != node; item = item->next)
-            index++;
-        n = snprintf(buffer + length, capacity - length, "[%u]", index);
+        n = snprintf(buffer + length, capacity - length, "[%u]", node->index);
     }
     size_t end = length + (n < 0 ? 0 : (size_t)n);
     return end < capacity ? end : capacity - 1;

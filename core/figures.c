@@ -1,5 +1,6 @@
 /* figures.c: the figures of a run, put together from those of its ranks. */
 #include "figures_rank.h"
+#include "stats.h"
 
 #include <assert.h>
 #include <math.h>
@@ -31,7 +32,7 @@ static void build_outlines(work *w)
         most_comms = outline->n_comms > most_comms ? outline->n_comms : most_comms;
         most_passes = outline->role->n_passes > most_passes ? outline->role->n_passes : most_passes;
     }
-    w->scratch.unissued = TDM_ALLOC(&w->scratch_arena, double, 2 * ((size_t)most_comms + 1));
+    w->scratch.unissued = TDM_ALLOC(&w->scratch_arena, tdm_stretch, most_comms + 1);
     w->scratch.pass_start = TDM_ALLOC(&w->scratch_arena, double, most_passes);
     w->scratch.pass_end = TDM_ALLOC(&w->scratch_arena, double, most_passes);
     w->scratch.pass_w_s = TDM_ALLOC(&w->scratch_arena, double, most_passes);
@@ -113,27 +114,24 @@ static void run_ranks(work *w, tdm_figures *f)
 }
 
 /* Spread of compute time over ranks, and shares of the step. */
-static void summarize_ranks(tdm_figures *f)
+static void summarize_ranks(tdm_arena *scratch, tdm_figures *f)
 {
-    long double compute = 0, comm = 0, any = 0;
-    double least = INFINITY;
+    double *busy_s = TDM_ALLOC(scratch, double, f->n_ranks);
+    double comm = 0, any = 0;
     for (uint32_t r = 0; r < f->n_ranks; r++) {
-        compute += f->ranks[r].compute_busy_s;
+        busy_s[r] = f->ranks[r].compute_busy_s;
         comm += f->ranks[r].comm_busy_s;
         any += f->ranks[r].any_busy_s;
-        least = fmin(least, f->ranks[r].compute_busy_s);
     }
-    long double mean = compute / f->n_ranks, squares = 0;
-    for (uint32_t r = 0; r < f->n_ranks; r++)
-        squares += (f->ranks[r].compute_busy_s - mean) * (f->ranks[r].compute_busy_s - mean);
-    f->load_imbalance = mean > 0 ? sqrt((double)(squares / f->n_ranks)) / (double)mean : 0;
-    f->min_compute_share = mean > 0 ? least / (double)mean : 1;
+    double mean = tdm_stats_mean(busy_s, f->n_ranks);
+    f->load_imbalance = mean > 0 ? tdm_stats_sd(busy_s, f->n_ranks) / mean : 0;
+    f->min_compute_share = mean > 0 ? tdm_stats_min(busy_s, f->n_ranks) / mean : 1;
     double rank_seconds = f->n_ranks * f->step_time_s;
     if (rank_seconds <= 0)
         return;
-    f->gpu_utilization = (double)compute / rank_seconds;
-    f->comm_busy_fraction = (double)comm / rank_seconds;
-    f->nvml_utilization = (double)any / rank_seconds;
+    f->gpu_utilization = mean / f->step_time_s;
+    f->comm_busy_fraction = comm / rank_seconds;
+    f->nvml_utilization = any / rank_seconds;
     f->comm_exposed_fraction =
         (f->waterfall.exposed_transfer_s + f->waterfall.optimizer_transfer_s) / f->step_time_s;
 }
@@ -272,7 +270,7 @@ tdm_code tdm_figures_compute(tdm_arena *arena, const tdm_plan *plan, const tdm_t
                              const tdm_layout *layouts, const tdm_machine *machine,
                              tdm_figures *figures, tdm_error *err)
 {
-    assert(trace->n_ranks == plan->mesh.world);
+    assert(trace->n_ranks == plan->mesh.world && trace->n_ranks > 0);
     work w = {.plan = plan, .trace = trace};
     build_outlines(&w);
     tdm_code code = tdm_calls_match(&w.scratch_arena, plan, w.outlines, trace, &w.calls, err);
@@ -283,7 +281,7 @@ tdm_code tdm_figures_compute(tdm_arena *arena, const tdm_plan *plan, const tdm_t
         find_step(&w);
         f.step_time_s = w.end_s - w.start_s;
         run_ranks(&w, &f);
-        summarize_ranks(&f);
+        summarize_ranks(&w.scratch_arena, &f);
         summarize_stages(&w, &f);
         summarize_comms(arena, &w, &f);
         f.expert_efficiency = expert_efficiency(&plan->routing);

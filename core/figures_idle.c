@@ -121,7 +121,7 @@ static double ready_s(const tdm_rank_run *run, uint32_t op, double from_s, uint3
 }
 
 double tdm_idle_unissued_s(const tdm_sweep *sweep, double from_s, double to_s, uint32_t next_op,
-                           double *scratch)
+                           tdm_stretch *scratch)
 {
     const tdm_rank_run *run = sweep->run;
     uint32_t n = 0, op = next_op;
@@ -133,9 +133,7 @@ double tdm_idle_unissued_s(const tdm_sweep *sweep, double from_s, double to_s, u
         double ready = ready_s(run, op, from_s, &last);
         double issued_s = ((double)op + 1) * run->launch_s;
         if (ready < start_s && fabs(run->spans[op].start_s - issued_s) <= SAME_TIME_S) {
-            scratch[2 * n] = ready;
-            scratch[2 * n + 1] = start_s;
-            n++;
+            scratch[n++] = (tdm_stretch){ready, start_s};
         }
         op = last;
     }
@@ -143,6 +141,6 @@ double tdm_idle_unissued_s(const tdm_sweep *sweep, double from_s, double to_s, u
     again.transfer_by_key = NULL;
     tdm_cover cover = {0};
     while (n-- > 0)
-        tdm_sweep_add(&again, scratch[2 * n], scratch[2 * n + 1], &cover);
+        tdm_sweep_add(&again, scratch[n].from_s, scratch[n].to_s, &cover);
     return (double)(cover.p2p_wait_s + cover.nothing_s);
 }

@@ -40,6 +40,11 @@ typedef struct tdm_sweep {
     double until_s;               /* ... and until when */
 } tdm_sweep;
 
+/* A stretch of time. */
+typedef struct tdm_stretch {
+    double from_s, to_s;
+} tdm_stretch;
+
 /* A sweep that stands before all time. */
 tdm_sweep tdm_sweep_begin(const tdm_rank_run *run, double *transfer_by_key);
 
@@ -48,8 +53,8 @@ void tdm_sweep_add(tdm_sweep *sweep, double from_s, double to_s, tdm_cover *cove
 
 /* Of the time in [from_s, start of next_op] in which neither a transfer nor a waiting collective
  * runs, that in which the host had yet to issue the op on which next_op depends, while whatever
- * else that op needs was ready. `sweep` stands at from_s. scratch [2 x (n_comms + 1)]. */
+ * else that op needs was ready. `sweep` stands at from_s. scratch [n_comms + 1]. */
 double tdm_idle_unissued_s(const tdm_sweep *sweep, double from_s, double to_s, uint32_t next_op,
-                           double *scratch);
+                           tdm_stretch *scratch);
 
 #endif

@@ -38,7 +38,7 @@ typedef struct idle_sum {
     tdm_cover outside, inside; /* of the O pass */
     long double issue_gap_s;
     window o;
-    double *scratch;
+    tdm_stretch *scratch;
 } idle_sum;
 
 /* Idle time before the O pass, in front of next_op, or after it (TDM_NO_OP). */

@@ -21,7 +21,7 @@ typedef struct tdm_pass_total {
 
 /* Arrays that the ranks use one after the other. */
 typedef struct tdm_rank_scratch {
-    double *unissued;                         /* [2 x (most comms of a role + 1)] */
+    tdm_stretch *unissued;                    /* [most comms of a role + 1] */
     double *pass_start, *pass_end, *pass_w_s; /* [most passes of a role] */
     double exposed_by_key[TDM_N_COMM_KEYS];
 } tdm_rank_scratch;

@@ -15,16 +15,23 @@ const char *tdm_group_kind_name(tdm_group_kind kind)
     return group_kind_names[kind];
 }
 
+enum { MAX_RANKS = 1 << 20 };
+
 tdm_code tdm_mesh_init(tdm_mesh *mesh, uint32_t tp, uint32_t cp, uint32_t dp, uint32_t pp,
                        uint32_t ep, uint32_t etp, tdm_error *err)
 {
     if (tp == 0 || cp == 0 || dp == 0 || pp == 0 || ep == 0 || etp == 0)
         return tdm_error_add(err, TDM_E_INVALID, "parallel: every size must be at least 1");
-    uint64_t per_stage = (uint64_t)tp * cp * dp;
-    if (per_stage * pp > 1u << 20)
+    /* Step by step: each product stays far from the end of 64 bits. */
+    const uint32_t sizes[] = {tp, cp, dp, pp};
+    uint64_t world = 1;
+    for (size_t i = 0; i < TDM_COUNT(sizes) && world <= MAX_RANKS; i++)
+        world *= sizes[i];
+    if (world > MAX_RANKS)
         return tdm_error_add(err, TDM_E_INVALID,
-                             "parallel: %u x %u x %u x %u ranks are more than 1,048,576", tp, cp,
-                             dp, pp);
+                             "parallel: %u x %u x %u x %u ranks are more than %u", tp, cp, dp, pp,
+                             (unsigned)MAX_RANKS);
+    uint64_t per_stage = world / pp;
     uint64_t expert_ranks = (uint64_t)ep * etp;
     if (per_stage % expert_ranks != 0)
         return tdm_error_add(

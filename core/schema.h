@@ -17,8 +17,8 @@ typedef enum tdm_field_type {
     TDM_FIELD_BYTES,  /* uint64_t: a size with its unit, within [min, max]; at most 2^53 */
     TDM_FIELD_CHOICE, /* int: one of `choices` */
     TDM_FIELD_VALUE,  /* tdm_value: {value: QUANTITY, source: TEXT, grade:
-                       * measured|published|datasheet|guess}, or  QUANTITY alone below a map whose own
-                       * `source` and `grade` hold for all its numbers */
+                       * measured|published|datasheet|guess}, or  QUANTITY alone below a map whose
+                       * own  `source` and `grade` hold for all its numbers */
     TDM_FIELD_MAP,    /* a struct read by `fields` */
     TDM_FIELD_LIST,   /* tdm_list of structs of item_bytes, each read by `fields` */
     TDM_FIELD_NODE,   /* const tdm_node *: any shape, the caller reads it */

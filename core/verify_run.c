@@ -6,6 +6,7 @@
  * and a send ends only with its receive. */
 #include "verify_comm.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -112,6 +113,7 @@ typedef enum reason { BEHIND, WAITS, IN_TURN, FOR_PEER } reason;
 /* What an op that cannot end waits for. */
 static node blocker(const machine *m, node n, reason *why)
 {
+    assert(n.op);
     const tdm_verify_comm_role *role = tdm_verify_role(m->comms, n.rank);
     const progress *p = &m->ranks[n.rank];
     uint32_t stream = n.op->instance.op->stream, unmet = unmet_wait(p, n.op);
@@ -165,6 +167,7 @@ static node on_circle(const machine *m, node start)
 
 static tdm_verify_text node_text(node n)
 {
+    assert(n.op);
     tdm_verify_text t;
     snprintf(t.s, sizeof t.s, "rank %u: %.130s on stream %s", n.rank,
              tdm_verify_op_text(&n.op->instance).s, tdm_stream_name(n.op->instance.op->stream));

@@ -9,11 +9,9 @@
  * take 0.03 s. */
 #include "network.h"
 
-#include <simgrid/actor.h>
-#include <simgrid/barrier.h>
-#include <simgrid/engine.h>
-#include <simgrid/host.h>
-#include <simgrid/semaphore.h>
+#include "simgrid_api.h"
+
+#include <assert.h>
 #include <stdio.h>
 
 /* Transfers up to this many flows get a team of their exact size; larger ones are rounded up to a
@@ -71,6 +69,14 @@ static char *const settings[] = {
     "--log=root.thresh:critical",
 };
 
+/* tdm_network_open has made sure that it opens. */
+static const tdm_simgrid *simgrid(void)
+{
+    const tdm_simgrid *sg = tdm_simgrid_open(NULL, 0);
+    assert(sg);
+    return sg;
+}
+
 static uint32_t size_class(uint32_t n_flows)
 {
     if (n_flows <= 1)
@@ -87,8 +93,9 @@ tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, uint3
     int argc = TDM_COUNT(settings);
     for (size_t i = 0; i < TDM_COUNT(settings); i++)
         argv[i] = settings[i];
-    simgrid_init(&argc, argv);
-    simgrid_load_platform(platform_path);
+    const tdm_simgrid *sg = simgrid();
+    sg->init(&argc, argv);
+    sg->load_platform(platform_path);
 
     tdm_network *network = TDM_ALLOC(arena, tdm_network, 1);
     network->arena = arena;
@@ -97,7 +104,7 @@ tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, uint3
     for (uint32_t i = 0; i < n_gpus; i++) {
         char name[32];
         snprintf(name, sizeof name, "gpu-%u", i);
-        network->hosts[i] = sg_host_by_name(name);
+        network->hosts[i] = sg->host_by_name(name);
     }
     network->idle = TDM_ALLOC(arena, team *, size_class(max_flows) + 1);
     return network;
@@ -105,7 +112,7 @@ tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, uint3
 
 double tdm_network_now_s(void)
 {
-    return simgrid_get_clock();
+    return simgrid()->get_clock();
 }
 
 static team *team_new(tdm_network *network, uint32_t size)
@@ -147,12 +154,12 @@ static void lead(team *t)
 {
     if (!t->assigned) {
         t->asleep = true;
-        sg_sem_acquire(t->work);
+        simgrid()->sem_acquire(t->work);
     }
     t->assigned = false;
     t->n_running = t->size;
-    if (t->begin_s > simgrid_get_clock())
-        sg_actor_sleep_until(t->begin_s);
+    if (t->begin_s > simgrid()->get_clock())
+        simgrid()->actor_sleep_until(t->begin_s);
 }
 
 static void wake_teams(tdm_network *network);
@@ -164,7 +171,7 @@ static void report_end(team *t)
      * to this team, whose leader is awake. */
     t->next = network->idle[t->size];
     network->idle[t->size] = t;
-    network->ended(network->context, t->transfer, simgrid_get_clock());
+    network->ended(network->context, t->transfer, simgrid()->get_clock());
     wake_teams(network);
 }
 
@@ -172,7 +179,7 @@ static void run_member(int argc, char **argv)
 {
     (void)argc;
     (void)argv;
-    const member *self = sg_actor_self_get_data();
+    const member *self = simgrid()->actor_self_get_data();
     team *t = self->team;
     const sg_host_t *hosts = t->network->hosts;
     bool leads = self->index == 0;
@@ -180,10 +187,10 @@ static void run_member(int argc, char **argv)
         if (leads)
             lead(t);
         if (t->size > 1)
-            sg_barrier_wait(t->barrier);
+            simgrid()->barrier_wait(t->barrier);
         if (self->index < t->n_flows) {
             const tdm_flow *flow = &t->flows[self->index];
-            sg_host_sendto(hosts[flow->src], hosts[flow->dst], (double)flow->bytes);
+            simgrid()->host_sendto(hosts[flow->src], hosts[flow->dst], (double)flow->bytes);
         }
         leads = --t->n_running == 0;
         if (leads)
@@ -195,16 +202,16 @@ static void create_actors(team *t)
 {
     const tdm_network *network = t->network;
     t->created = true;
-    t->work = sg_sem_init(0);
+    t->work = simgrid()->sem_init(0);
     if (t->size > 1)
-        t->barrier = sg_barrier_init(t->size);
+        t->barrier = simgrid()->barrier_init(t->size);
     for (uint32_t i = 0; i < t->size; i++) {
         t->members[i] = (member){.team = t, .index = i};
         /* Where an actor runs matters only to its sleeps, which use the host's own processor. */
         uint32_t host = i < t->n_flows ? t->flows[i].src : i % network->n_gpus;
-        sg_actor_t actor = sg_actor_init("flow", network->hosts[host]);
-        sg_actor_set_data(actor, &t->members[i]);
-        sg_actor_start(actor, run_member, 0, NULL);
+        sg_actor_t actor = simgrid()->actor_init("flow", network->hosts[host]);
+        simgrid()->actor_set_data(actor, &t->members[i]);
+        simgrid()->actor_start_(actor, run_member, 0, NULL);
     }
 }
 
@@ -215,7 +222,7 @@ static void wake_teams(tdm_network *network)
         team *t = network->to_wake;
         network->to_wake = t->next;
         if (t->created)
-            sg_sem_release(t->work);
+            simgrid()->sem_release(t->work);
         else
             create_actors(t);
     }
@@ -226,5 +233,5 @@ void tdm_network_run(tdm_network *network, tdm_network_ended *ended, void *conte
     network->ended = ended;
     network->context = context;
     wake_teams(network);
-    simgrid_run();
+    simgrid()->run();
 }

@@ -1,4 +1,4 @@
-/* network.h: transfers of flows over the simulated links. network.c is the only file that sees
+/* network.h: transfers of flows over the simulated links. Only network.c and simgrid_api.c see
  * SimGrid.
  *
  * SimGrid has one engine per process and cannot be restarted, so a network is opened once, in a
@@ -18,7 +18,8 @@ typedef void tdm_network_ended(void *context, void *transfer, double end_s);
  * to abort. */
 enum { TDM_NETWORK_MAX_FLOWS = 32000 };
 
-/* Loads the platform that tdm_sim_write_platform wrote. At most max_flows flows per transfer. */
+/* Loads the platform that tdm_sim_write_platform wrote. At most max_flows flows per transfer. The
+ * caller has seen tdm_simgrid_open succeed. */
 tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, uint32_t n_gpus,
                               uint32_t max_flows);
 

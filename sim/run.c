@@ -4,6 +4,7 @@
 #include "conductor.h"
 #include "network.h"
 #include "sim.h"
+#include "simgrid_api.h"
 
 #include <string.h>
 
@@ -26,7 +27,11 @@ typedef struct job {
 
 const char *tdm_sim_missing(void)
 {
-    return NULL;
+    char problem[256];
+    if (tdm_simgrid_open(problem, sizeof problem))
+        return NULL;
+    return "the sim engine was built with SimGrid, but its shared library does not open here; install it "
+           "(apt-get install libsimgrid-dev), or use --engine analytic";
 }
 
 static void leave_when_finished(const job *j)
@@ -103,6 +108,9 @@ static tdm_code run_child(job *j, tdm_trace *trace, tdm_error *err)
 tdm_code tdm_sim_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
                      const char *platform_path, tdm_trace *trace, tdm_error *err)
 {
+    const char *missing = tdm_sim_missing();
+    if (missing)
+        return tdm_error_add(err, TDM_E_INVALID, "%s", missing);
     if (machine->topology->n_gpus < plan->mesh.world)
         return tdm_error_add(err, TDM_E_INVALID, "topology %s has %u GPUs, the plan needs %u",
                              machine->topology->name, machine->topology->n_gpus, plan->mesh.world);

@@ -101,6 +101,9 @@ static void test_bad_sizes(void **state)
         "the 8 ranks of a stage (tensor 8 x context 1 x data 1)\n");
     assert_int_equal(tdm_mesh_init(&mesh, 0, 1, 1, 2, 1, 1, NULL), TDM_E_INVALID);
     assert_int_equal(tdm_mesh_init(&mesh, 1u << 20, 1, 2, 2, 1, 1, NULL), TDM_E_INVALID);
+    assert_int_equal(tdm_mesh_init(&mesh, 1u << 31, 1u << 31, 4, 1, 1, 1, NULL), TDM_E_INVALID);
+    assert_int_equal(tdm_mesh_init(&mesh, UINT32_MAX, UINT32_MAX, UINT32_MAX, 1, 1, 1, NULL),
+                     TDM_E_INVALID);
     assert_int_equal(mesh.world, 77);
 }
 

@@ -56,8 +56,8 @@ static bool exists(const char *name)
 {
     char path[512];
     struct stat status;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return stat(path, &status) == 0;
+    int length = snprintf(path, sizeof path, "%s/%s", folder, name);
+    return length > 0 && (size_t)length < sizeof path && stat(path, &status) == 0;
 }
 
 static json_t *read_json(const char *name)
@@ -314,8 +314,9 @@ static void test_failure_to_write_is_an_error(void **state)
 /* Lines of a report: at most 100 columns, no blanks at their end, no escape sequences in a file. */
 static void check_report(const char *path)
 {
-    char command[512];
-    snprintf(command, sizeof command, "'%s' --engine analytic --no-files", path);
+    char command[1024];
+    int n = snprintf(command, sizeof command, "'%s' --engine analytic --no-files", path);
+    assert_true(n > 0 && (size_t)n < sizeof command);
     assert_int_equal(sim(command), 0);
     char *text = read_file("out");
     assert_null(strchr(text, '\033'));

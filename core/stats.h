@@ -1,0 +1,15 @@
+/* stats.h: statistics of samples: the one door to GSL, so that a build without it replaces one
+ * file. */
+#ifndef TDM_STATS_H
+#define TDM_STATS_H
+
+#include "base.h"
+
+/* Of values [n]; n >= 1. */
+double tdm_stats_mean(const double *values, size_t n);
+double tdm_stats_min(const double *values, size_t n);
+/* Standard deviation of the n values themselves (divided by n, not n - 1): they are all ranks, not
+ * a sample of them. */
+double tdm_stats_sd(const double *values, size_t n);
+
+#endif
