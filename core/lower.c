@@ -13,6 +13,7 @@ static tdm_dims dims_of(const tdm_scenario *sc, const tdm_schedule *schedule)
                   .tp = p->tp,
                   .ep = p->ep,
                   .pp = p->pp,
+                  .vpp = p->vpp,
                   .sequence_parallel = p->sequence_parallel && p->tp > 1,
                   .train = sc->training.train && !schedule->forward_only,
                   .split = schedule->splits_backward,
@@ -44,10 +45,12 @@ static tdm_code check_supported(const tdm_scenario *sc, tdm_error *err)
         code = tdm_error_add(
             err, TDM_E_INVALID,
             "parallel.expert_tensor_parallel_size: %u: only 1 is supported with experts", p->etp);
-    if (m->num_layers % p->pp != 0)
-        code = tdm_error_add(err, TDM_E_INVALID,
-                             "parallel.pipeline_model_parallel_size: %u does not divide %u layers",
-                             p->pp, m->num_layers);
+    if (m->num_layers % (p->pp * p->vpp) != 0)
+        code = tdm_error_add(
+            err, TDM_E_INVALID,
+            "parallel.pipeline_model_parallel_size: %u stages of %u chunks do not divide "
+            "%u layers",
+            p->pp, p->vpp, m->num_layers);
     if (m->num_attention_heads % p->tp != 0 || m->num_query_groups % p->tp != 0 ||
         m->vocab_size % p->tp != 0 || (m->num_experts == 0 && m->ffn_hidden_size % p->tp != 0) ||
         tokens % p->tp != 0)
@@ -70,12 +73,13 @@ enum { KIND_EMBEDDING, KIND_LAYER, KIND_HEAD, KIND_IN, KIND_OUT, N_MODEL_KINDS }
 static void lower_kinds(tdm_arena *arena, const tdm_dims *d, tdm_plan *plan)
 {
     if (d->scenario->pass_times.given) {
-        plan->n_kinds = d->pp + 2;
+        uint32_t n_virtual = d->pp * d->vpp;
+        plan->n_kinds = n_virtual + 2;
         tdm_kind *kinds = TDM_ALLOC(arena, tdm_kind, plan->n_kinds);
-        for (uint32_t s = 0; s < d->pp; s++)
+        for (uint32_t s = 0; s < n_virtual; s++)
             tdm_lower_timed(arena, d, s, &kinds[s]);
-        tdm_lower_boundary_in(arena, d, &kinds[d->pp]);
-        tdm_lower_boundary_out(arena, d, &kinds[d->pp + 1]);
+        tdm_lower_boundary_in(arena, d, &kinds[n_virtual]);
+        tdm_lower_boundary_out(arena, d, &kinds[n_virtual + 1]);
         plan->kinds = kinds;
         return;
     }
@@ -99,35 +103,39 @@ static void add_block(tdm_chunk *chunk, tdm_block *blocks, uint32_t kind, uint32
     chunk->n_positions += count;
 }
 
-static void lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t stage, tdm_chunk *chunk)
+static void lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage,
+                        tdm_chunk *chunk)
 {
     enum { MAX_BLOCKS = 4 };
     tdm_block *blocks = TDM_ALLOC(arena, tdm_block, MAX_BLOCKS);
-    bool first = stage == 0, last = stage + 1 == d->pp, timed = d->scenario->pass_times.given;
-    *chunk = (tdm_chunk){.blocks = blocks, .virtual_stage = stage};
+    uint32_t n_virtual = d->pp * d->vpp;
+    bool first = virtual_stage == 0, last = virtual_stage + 1 == n_virtual;
+    bool timed = d->scenario->pass_times.given;
+    *chunk = (tdm_chunk){.blocks = blocks, .virtual_stage = virtual_stage};
     if (!first)
-        add_block(chunk, blocks, timed ? d->pp : KIND_IN, 0, 1);
+        add_block(chunk, blocks, timed ? n_virtual : KIND_IN, 0, 1);
     if (timed) {
-        add_block(chunk, blocks, stage, 0, 1);
+        add_block(chunk, blocks, virtual_stage, 0, 1);
     } else {
-        uint32_t layers = d->scenario->model.num_layers / d->pp;
+        uint32_t layers = d->scenario->model.num_layers / n_virtual;
         if (first)
             add_block(chunk, blocks, KIND_EMBEDDING, 0, 1);
-        add_block(chunk, blocks, KIND_LAYER, stage * layers, layers);
+        add_block(chunk, blocks, KIND_LAYER, virtual_stage * layers, layers);
         if (last)
             add_block(chunk, blocks, KIND_HEAD, 0, 1);
     }
     if (!last)
-        add_block(chunk, blocks, timed ? d->pp + 1 : KIND_OUT, 0, 1);
+        add_block(chunk, blocks, timed ? n_virtual + 1 : KIND_OUT, 0, 1);
 }
 
 static void lower_passes(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule,
-                         uint32_t stage, uint32_t num_microbatches, tdm_role *role)
+                         uint32_t num_microbatches, tdm_role *role)
 {
-    uint32_t n = schedule->order(stage, d->pp, num_microbatches, NULL, 0);
+    tdm_schedule_shape shape = {d->pp, d->vpp, num_microbatches};
+    uint32_t n = schedule->order(&shape, role->stage, NULL, 0);
     bool steps = d->train && !d->scenario->pass_times.given;
     tdm_pass *passes = TDM_ALLOC(arena, tdm_pass, n + 1);
-    schedule->order(stage, d->pp, num_microbatches, passes, n);
+    schedule->order(&shape, role->stage, passes, n);
     if (steps)
         passes[n++] = (tdm_pass){.kind = TDM_PASS_O};
     role->passes = passes;
@@ -145,10 +153,11 @@ static void lower_roles(tdm_arena *arena, const tdm_dims *d, const tdm_schedule 
     for (uint32_t rank = 0; rank < plan->mesh.world; rank++)
         role_of[rank] = (uint16_t)tdm_mesh_stage(&plan->mesh, rank);
     for (uint32_t stage = 0; stage < d->pp; stage++) {
-        tdm_chunk *chunk = TDM_ALLOC(arena, tdm_chunk, 1);
-        lower_chunk(arena, d, stage, chunk);
-        roles[stage] = (tdm_role){.stage = stage, .chunks = chunk, .n_chunks = 1};
-        lower_passes(arena, d, schedule, stage, plan->num_microbatches, &roles[stage]);
+        tdm_chunk *chunks = TDM_ALLOC(arena, tdm_chunk, d->vpp);
+        for (uint32_t c = 0; c < d->vpp; c++)
+            lower_chunk(arena, d, c * d->pp + stage, &chunks[c]);
+        roles[stage] = (tdm_role){.stage = stage, .chunks = chunks, .n_chunks = d->vpp};
+        lower_passes(arena, d, schedule, plan->num_microbatches, &roles[stage]);
         if (d->train && !plan->pass_times)
             tdm_lower_optimizer(arena, plan, &roles[stage]);
     }
@@ -162,6 +171,10 @@ tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedul
         return tdm_error_add(err, TDM_E_INVALID, "schedule.name: '%s': unknown schedule",
                              schedule_name);
     tdm_code code = check_supported(sc, err);
+    tdm_schedule_shape shape = {sc->parallel.pp, sc->parallel.vpp, num_microbatches};
+    const char *refusal = tdm_schedule_refuse(schedule, &shape);
+    if (refusal)
+        code = tdm_error_add(err, TDM_E_INVALID, "schedule.name: %s %s", schedule->name, refusal);
     if (code != TDM_OK)
         return code;
     const tdm_parallel *p = &sc->parallel;

@@ -27,7 +27,7 @@ typedef struct tdm_dims {
     uint64_t routed_tokens;   /* of them, dispatched to experts by this rank: / t */
     uint64_t element;         /* bytes of an activation element */
     uint64_t x_bytes;         /* of the residual on this rank */
-    uint32_t tp, ep, pp;
+    uint32_t tp, ep, pp, vpp;
     bool sequence_parallel;
     bool train;
     bool split; /* passes B and W apart */
@@ -110,7 +110,8 @@ void tdm_lower_embedding(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind)
 void tdm_lower_head(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind);
 void tdm_lower_boundary_in(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind);
 void tdm_lower_boundary_out(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind);
-void tdm_lower_timed(tdm_arena *arena, const tdm_dims *dims, uint32_t stage, tdm_kind *kind);
+void tdm_lower_timed(tdm_arena *arena, const tdm_dims *dims, uint32_t virtual_stage,
+                     tdm_kind *kind);
 /* Ops of the O pass of a role; needs the plan's kinds and the role's chunks. */
 void tdm_lower_optimizer(tdm_arena *arena, const tdm_plan *plan, tdm_role *role);
 

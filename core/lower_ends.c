@@ -186,24 +186,29 @@ void tdm_lower_boundary_out(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
     tdm_draft_finish(draft, kind);
 }
 
-/* The first stage has no x to read and the last none to write. */
-void tdm_lower_timed(tdm_arena *arena, const tdm_dims *d, uint32_t stage, tdm_kind *kind)
+/* The times of a stage are shared out evenly over its chunks. The first virtual stage has no x to
+ * read and the last none to write. */
+void tdm_lower_timed(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage, tdm_kind *kind)
 {
     const tdm_pass_times *times = &d->scenario->pass_times;
-    tdm_draft *draft = tdm_draft_new(arena, d, tdm_arena_printf(arena, "stage-%u", stage));
-    bool first = stage == 0, last = stage + 1 == d->pp;
-    tdm_draft_op *op = tdm_draft_timed(draft, TDM_PASS_F, "forward", times->forward_s[stage]);
+    uint32_t stage = virtual_stage % d->pp;
+    tdm_draft *draft = tdm_draft_new(arena, d, tdm_arena_printf(arena, "stage-%u", virtual_stage));
+    bool first = virtual_stage == 0, last = virtual_stage + 1 == d->pp * d->vpp;
+    tdm_draft_op *op =
+        tdm_draft_timed(draft, TDM_PASS_F, "forward", times->forward_s[stage] / d->vpp);
     if (!first)
         tdm_read(op, TDM_SLOT_X);
     if (!last)
         tdm_write_next(op, TDM_SLOT_X);
     if (d->train) {
-        op = tdm_draft_timed(draft, TDM_PASS_B, "backward-input", times->backward_input_s[stage]);
+        op = tdm_draft_timed(draft, TDM_PASS_B, "backward-input",
+                             times->backward_input_s[stage] / d->vpp);
         if (!last)
             tdm_read_next(op, TDM_SLOT_DX);
         if (!first)
             tdm_write(op, TDM_SLOT_DX);
-        tdm_draft_timed(draft, TDM_PASS_W, "backward-weight", times->backward_weight_s[stage]);
+        tdm_draft_timed(draft, TDM_PASS_W, "backward-weight",
+                        times->backward_weight_s[stage] / d->vpp);
     }
     tdm_draft_finish(draft, kind);
 }

@@ -146,6 +146,7 @@ static const tdm_text_field parallel_fields[] = {
     {.key = "etp", .type = TDM_TEXT_U32, .offset = AT(parallel.etp)},
     {.key = "dp", .type = TDM_TEXT_U32, .offset = AT(parallel.dp)},
     {.key = "pp", .type = TDM_TEXT_U32, .offset = AT(parallel.pp)},
+    {.key = "vpp", .type = TDM_TEXT_U32, .offset = AT(parallel.vpp)},
     {.key = "sequence_parallel", .type = TDM_TEXT_BOOL, .offset = AT(parallel.sequence_parallel)},
     {.key = "distributed_optimizer",
      .type = TDM_TEXT_BOOL,

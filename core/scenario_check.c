@@ -13,6 +13,7 @@ enum { MAX_SCHEDULES = 64 };
 #define EP     "parallel.expert_model_parallel_size"
 #define ETP    "parallel.expert_tensor_parallel_size"
 #define PP     "parallel.pipeline_model_parallel_size"
+#define VPP    "parallel.num_virtual_stages_per_pipeline_rank"
 #define DP     "parallel.data_parallel_size"
 #define GLOBAL "batch.global_batch_size"
 
@@ -147,6 +148,19 @@ static void check_folding(tdm_scenario_loader *loader)
             p->ep, (unsigned long long)stage, p->tp, p->cp, p->dp);
 }
 
+static void check_layers(tdm_scenario_loader *loader)
+{
+    const tdm_parallel *parallel = &loader->scenario->parallel;
+    uint32_t layers = loader->scenario->model.num_layers;
+    check_divides(loader, PP, parallel->pp, layers, "layers");
+    uint32_t per_stage = layers / parallel->pp;
+    char divisors[64];
+    if (layers % parallel->pp == 0 && per_stage % parallel->vpp != 0)
+        tdm_node_error_at(loader->document, VPP, loader->err,
+                          "%u does not divide the %u layers of a stage%s", parallel->vpp, per_stage,
+                          suggest_divisors(divisors, per_stage, parallel->vpp));
+}
+
 static void check_parallel(tdm_scenario_loader *loader)
 {
     const tdm_parallel *parallel = &loader->scenario->parallel;
@@ -161,7 +175,7 @@ static void check_parallel(tdm_scenario_loader *loader)
         return;
     check_tensor_parallel(loader);
     check_experts(loader);
-    check_divides(loader, PP, parallel->pp, loader->scenario->model.num_layers, "layers");
+    check_layers(loader);
 }
 
 static const tdm_schedule *check_schedule(tdm_scenario_loader *loader)
@@ -217,6 +231,20 @@ static void check_microbatches(tdm_scenario_loader *loader)
             "%u makes %u microbatches, but schedule.num_microbatches says %u; one of them is enough",
             loader->read.global_batch_size, counted, given);
     scenario->num_microbatches = counted;
+}
+
+/* What the schedule itself asks of stages, chunks and microbatches. */
+static void check_shape(tdm_scenario_loader *loader)
+{
+    const tdm_scenario *s = loader->scenario;
+    const tdm_schedule *schedule = tdm_schedule_find(s->schedule);
+    tdm_schedule_shape shape = {s->parallel.pp, s->parallel.vpp, s->num_microbatches};
+    if (!schedule || s->num_microbatches == 0)
+        return;
+    const char *refusal = tdm_schedule_refuse(schedule, &shape);
+    if (refusal)
+        tdm_node_error_at(loader->document, "schedule.name", loader->err, "%s %s", schedule->name,
+                          refusal);
 }
 
 /* Larger products are slips, and would not fit the arithmetic that follows. */
@@ -345,8 +373,10 @@ void tdm_scenario_check(tdm_scenario_loader *loader)
         const tdm_schedule *schedule = check_schedule(loader);
         scenario->training.train = schedule && !schedule->forward_only;
     }
-    if (has_world && batch && scenario->schedule && is_sound(loader, "schedule"))
+    if (has_world && batch && scenario->schedule && is_sound(loader, "schedule")) {
         check_microbatches(loader);
+        check_shape(loader);
+    }
     if (!timed && batch)
         check_batch(loader);
     if (!timed && is_sound(loader, "training"))

@@ -83,7 +83,7 @@ static tdm_code read_document(tdm_scenario_loader *loader, const char *path,
 
 static void set_defaults(tdm_scenario_source *read)
 {
-    read->parallel = (tdm_parallel){.tp = 1, .cp = 1, .ep = 1, .pp = 1};
+    read->parallel = (tdm_parallel){.tp = 1, .cp = 1, .ep = 1, .pp = 1, .vpp = 1};
     read->training = (tdm_training){
         .dtype = TDM_DTYPE_BF16, .grad_dtype = TDM_DTYPE_FP32, .clip_grad = 1, .train = true};
     read->fp32_grads = true;

@@ -1,4 +1,4 @@
-/* schedule.c: looks a schedule up in the generated table. */
+/* schedule.h: looks a schedule up in the generated table. */
 #include "schedule.h"
 
 #include <string.h>
@@ -11,10 +11,20 @@ const tdm_schedule *tdm_schedule_find(const char *name)
     return NULL;
 }
 
-void tdm_schedule_put(tdm_pass *passes, uint32_t capacity, uint32_t *n, tdm_pass_kind kind,
-                      uint32_t microbatch)
+const char *tdm_schedule_refuse(const tdm_schedule *schedule, const tdm_schedule_shape *shape)
 {
-    if (*n < capacity)
-        passes[*n] = (tdm_pass){.kind = kind, .chunk = 0, .microbatch = microbatch};
-    ++*n;
+    if (shape->n_chunks > 1 && !schedule->chunked)
+        return "orders one chunk of layers per stage only (schedules with several: "
+               "interleaved-1f1b, breadth-first)";
+    if (shape->n_chunks > 1 && shape->n_stages == 1)
+        return "needs at least 2 pipeline stages for several chunks";
+    return schedule->refuse ? schedule->refuse(shape) : NULL;
+}
+
+void tdm_schedule_put(tdm_pass_list *list, tdm_pass_kind kind, uint32_t chunk, uint32_t microbatch)
+{
+    if (list->n < list->capacity)
+        list->passes[list->n] =
+            (tdm_pass){.kind = kind, .chunk = (uint16_t)chunk, .microbatch = microbatch};
+    list->n++;
 }

@@ -6,22 +6,40 @@
 
 #include "plan.h"
 
+/* What a schedule is asked to order. */
+typedef struct tdm_schedule_shape {
+    uint32_t n_stages;       /* p */
+    uint32_t n_chunks;       /* v: chunks of layers per stage; chunk c of stage s is virtual stage
+                              * c * p + s unless the schedule places them itself */
+    uint32_t n_microbatches; /* m */
+} tdm_schedule_shape;
+
 typedef struct tdm_schedule {
     const char *name;
     const char *summary;  /* one line for `tandem list` */
     bool splits_backward; /* passes B and W apart; otherwise BW */
     bool forward_only;
+    bool chunked; /* can order more than one chunk per stage */
+    /* Why the schedule cannot order this shape, ending in what it accepts; NULL: it can. May be
+     * NULL for a schedule that takes any shape. */
+    const char *(*refuse)(const tdm_schedule_shape *shape);
     /* Writes the passes of `stage` in issue order, O not included, into passes [capacity] and
      * returns how many there are (more than capacity: nothing past it was written). */
-    uint32_t (*order)(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes,
+    uint32_t (*order)(const tdm_schedule_shape *shape, uint32_t stage, tdm_pass *passes,
                       uint32_t capacity);
 } tdm_schedule;
 
 extern const tdm_schedule *const tdm_schedules[]; /* NULL-terminated, generated, by name */
 const tdm_schedule *tdm_schedule_find(const char *name);
 
-/* For schedules: appends a pass of chunk 0 while there is room, and counts it in any case. */
-void tdm_schedule_put(tdm_pass *passes, uint32_t capacity, uint32_t *n, tdm_pass_kind kind,
-                      uint32_t microbatch);
+/* Why the schedule cannot order the shape, chunks it does not know included; NULL: it can. */
+const char *tdm_schedule_refuse(const tdm_schedule *schedule, const tdm_schedule_shape *shape);
+
+/* For schedules: a list of passes that counts past its capacity. */
+typedef struct tdm_pass_list {
+    tdm_pass *passes;
+    uint32_t capacity, n;
+} tdm_pass_list;
+void tdm_schedule_put(tdm_pass_list *list, tdm_pass_kind kind, uint32_t chunk, uint32_t microbatch);
 
 #endif

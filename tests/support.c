@@ -25,6 +25,17 @@ const support_spec support_specs[] = {
      .schedule = "zb-h1",
      .sequence_parallel = true,
      .recompute = TDM_RECOMPUTE_FULL},
+    {.pp = 2, .vpp = 2, .schedule = "interleaved-1f1b"},
+    {.tp = 2, .pp = 4, .vpp = 2, .layers = 8, .schedule = "breadth-first", .dropout = true},
+    {.pp = 4, .schedule = "zb-h2", .microbatches = 8},
+    {.tp = 2,
+     .ep = 2,
+     .experts = 4,
+     .topk = 2,
+     .pp = 2,
+     .vpp = 2,
+     .schedule = "interleaved-1f1b",
+     .sequence_parallel = true},
     {.experts = 8, .topk = 2},
     {.tp = 4, .ep = 4, .experts = 8, .topk = 2},
     {.tp = 4, .ep = 4, .experts = 8, .topk = 2, .sequence_parallel = true},
@@ -135,6 +146,7 @@ tdm_scenario support_scenario(tdm_arena *arena, const support_spec *spec)
                              .etp = 1,
                              .dp = or_default(spec->dp, 1),
                              .pp = or_default(spec->pp, 1),
+                             .vpp = or_default(spec->vpp, 1),
                              .sequence_parallel = spec->sequence_parallel,
                              .distributed_optimizer = spec->distributed_optimizer};
     return (tdm_scenario){
@@ -173,7 +185,7 @@ tdm_scenario support_pass_times(tdm_arena *arena, uint32_t pp, uint32_t microbat
         .path = "test.yaml",
         .topology = support_switch(arena, pp),
         .device = test_device(),
-        .parallel = {.tp = 1, .cp = 1, .ep = 1, .etp = 1, .dp = 1, .pp = pp},
+        .parallel = {.tp = 1, .cp = 1, .ep = 1, .etp = 1, .dp = 1, .pp = pp, .vpp = 1},
         .training = {.dtype = TDM_DTYPE_BF16, .grad_dtype = TDM_DTYPE_FP32, .train = true},
         .schedule = schedule,
         .num_microbatches = microbatches,
@@ -184,6 +196,22 @@ tdm_scenario support_pass_times(tdm_arena *arena, uint32_t pp, uint32_t microbat
                        .backward_input_s = repeat(arena, backward_input_s, pp),
                        .backward_weight_s = repeat(arena, backward_weight_s, pp),
                        .send_s = send_s}};
+}
+
+bool support_suit(tdm_scenario *scenario)
+{
+    tdm_parallel *parallel = &scenario->parallel;
+    const tdm_schedule *schedule = tdm_schedule_find(scenario->schedule);
+    tdm_schedule_shape shape = {parallel->pp, parallel->vpp, scenario->num_microbatches};
+    if (!tdm_schedule_refuse(schedule, &shape))
+        return true;
+    parallel->vpp = 2;
+    scenario->num_microbatches =
+        (uint32_t)tdm_ceil_div(scenario->num_microbatches, parallel->pp) * parallel->pp;
+    scenario->model.num_layers =
+        (uint32_t)tdm_ceil_div(scenario->model.num_layers, 2 * parallel->pp) * 2 * parallel->pp;
+    shape = (tdm_schedule_shape){parallel->pp, 2, scenario->num_microbatches};
+    return !tdm_schedule_refuse(schedule, &shape);
 }
 
 tdm_plan support_plan(tdm_arena *arena, const tdm_scenario *scenario)

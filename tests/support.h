@@ -9,7 +9,7 @@
 /* Zero fields take defaults: sizes 1, 4 layers, 4 microbatches, micro-batch 2, sequence 32, hidden
  * 64, 8 heads, vocabulary 256, schedule 1f1b, no experts, bf16. */
 typedef struct support_spec {
-    uint32_t tp, ep, dp, pp;
+    uint32_t tp, ep, dp, pp, vpp;
     uint32_t layers, experts, topk, microbatches, micro_batch, seq, hidden, heads;
     const char *schedule;
     bool sequence_parallel, distributed_optimizer, dropout, unfused, tied, swiglu, rope, clip,
@@ -22,6 +22,9 @@ tdm_scenario support_scenario(tdm_arena *arena, const support_spec *spec);
 tdm_scenario support_pass_times(tdm_arena *arena, uint32_t pp, uint32_t microbatches,
                                 const char *schedule, double forward_s, double backward_input_s,
                                 double backward_weight_s, double send_s);
+/* Gives the scenario the chunks, microbatches and layers that its schedule asks for, if it asks;
+ * false when there are none. */
+bool support_suit(tdm_scenario *scenario);
 /* Lowers with the scenario's own schedule; fails the test on an error. */
 tdm_plan support_plan(tdm_arena *arena, const tdm_scenario *scenario);
 tdm_machine support_machine(const tdm_scenario *scenario);

@@ -44,7 +44,7 @@ const char support_text_base[] =
     "untie_embeddings=yes norm=rms position=rope attention=fused hidden_dropout=0 "
     "attention_dropout=0.1\n"                                                      /* 4 */
     "training dtype=bf16 grad_dtype=fp32 recompute=none clip_grad=1e0 train=yes\n" /* 5 */
-    "parallel tp=2 cp=1 ep=2 etp=1 dp=1 pp=1 sequence_parallel=no "
+    "parallel tp=2 cp=1 ep=2 etp=1 dp=1 pp=1 vpp=1 sequence_parallel=no "
     "distributed_optimizer=no\n"                                                        /* 6 */
     "routing model=balanced seed=7\n"                                                   /* 7 */
     "mesh tp=2 cp=1 dp=1 pp=1 ep=2 etp=1 edp=1 world=2\n"                               /* 8 */

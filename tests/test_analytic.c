@@ -60,6 +60,53 @@ static void test_zb_h1_bubble(void **state)
     tdm_arena_free(&arena);
 }
 
+/* v chunks per stage divide the bubble by v: (p-1)/(v m + p - 1) of the step, for m divisible by p.
+ * Source: Narayanan et al. 2021, section 2.2. */
+static void test_interleaved_bubble(void **state)
+{
+    (void)state;
+    for (uint32_t p = 2; p <= 8; p *= 2)
+        for (uint32_t v = 2; v <= 4; v++)
+            for (uint32_t m = p; m <= 4 * p; m += p) {
+                tdm_arena arena = {0};
+                /* One chunk's passes last 1 s each. */
+                tdm_scenario sc =
+                    support_pass_times(&arena, p, m, "interleaved-1f1b", v, v, v, 0.0);
+                sc.parallel.vpp = v;
+                tdm_plan plan = support_plan(&arena, &sc);
+                tdm_trace trace = run(&arena, &plan, &sc);
+                assert_true(end_of(&trace) == 3.0 * (v * m + p - 1));
+                tdm_arena_free(&arena);
+            }
+}
+
+/* zb-h2 with equal pass times leaves no bubble: a stage's span is the work of its microbatches.
+ * Source: Qi et al. 2024, table 2. */
+static void test_zb_h2_bubble(void **state)
+{
+    (void)state;
+    for (uint32_t p = 2; p <= 8; p *= 2) {
+        tdm_arena arena = {0};
+        tdm_scenario sc = support_pass_times(&arena, p, 4 * p, "zb-h2", 1.0, 1.0, 1.0, 0.0);
+        tdm_plan plan = support_plan(&arena, &sc);
+        tdm_trace trace = run(&arena, &plan, &sc);
+        for (uint32_t rank = 0; rank < p; rank++) {
+            double first = INFINITY, last = 0;
+            tdm_cursor cursor;
+            tdm_instance in;
+            tdm_cursor_init(&cursor, &plan, rank);
+            while (tdm_cursor_next(&cursor, &in)) {
+                if (in.op->stream != TDM_STREAM_COMPUTE)
+                    continue;
+                first = fmin(first, trace.ranks[rank].spans[in.index].start_s);
+                last = fmax(last, trace.ranks[rank].spans[in.index].end_s);
+            }
+            assert_true(last - first == 3.0 * 4 * p);
+        }
+        tdm_arena_free(&arena);
+    }
+}
+
 /* Rules that every trace must keep: streams in order, waits respected, issue respected. */
 static void check_rules(const tdm_plan *plan, const tdm_trace *trace, uint32_t rank)
 {
@@ -165,6 +212,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ideal_bubble),          cmocka_unit_test(test_zb_h1_bubble),
+        cmocka_unit_test(test_interleaved_bubble),    cmocka_unit_test(test_zb_h2_bubble),
         cmocka_unit_test(test_traces_keep_the_rules), cmocka_unit_test(test_all_reduce_time),
         cmocka_unit_test(test_launch_bound),          cmocka_unit_test(test_deadlock_is_reported),
     };

@@ -164,37 +164,51 @@ static void test_split_is_a_partition(void **state)
     tdm_arena_free(&arena);
 }
 
-/* Every schedule in the registry runs each microbatch's F, B and W (or BW) once, in that order, on
- * every stage. */
+/* One stage's passes: each microbatch of each chunk F, B and W (or BW) once, in that order. */
+static void check_order(const tdm_schedule *schedule, const tdm_schedule_shape *shape,
+                        uint32_t stage)
+{
+    enum { CAPACITY = 512, MOST = 64 };
+    tdm_pass passes[CAPACITY];
+    uint32_t at[TDM_N_PASS_KINDS][MOST] = {{0}}, seen[TDM_N_PASS_KINDS] = {0};
+    uint32_t n = schedule->order(shape, stage, passes, CAPACITY);
+    uint32_t m = shape->n_microbatches, works = m * shape->n_chunks;
+    assert_true(n <= CAPACITY && works <= MOST);
+    assert_int_equal(schedule->order(shape, stage, NULL, 0), n);
+    for (uint32_t k = 0; k < n; k++) {
+        assert_true(passes[k].microbatch < m && passes[k].chunk < shape->n_chunks);
+        at[passes[k].kind][passes[k].chunk * m + passes[k].microbatch] = k + 1;
+        seen[passes[k].kind]++;
+    }
+    bool split = schedule->splits_backward, forward = schedule->forward_only;
+    assert_int_equal(n, works * (forward ? 1u : split ? 3u : 2u));
+    assert_int_equal(seen[TDM_PASS_F], works);
+    for (uint32_t i = 0; i < works; i++)
+        assert_true(at[TDM_PASS_F][i] > 0);
+    for (uint32_t i = 0; i < works && !forward; i++) {
+        tdm_pass_kind back = split ? TDM_PASS_B : TDM_PASS_BW;
+        assert_true(at[TDM_PASS_F][i] < at[back][i]);
+        if (split)
+            assert_true(at[TDM_PASS_B][i] < at[TDM_PASS_W][i]);
+    }
+}
+
 static void test_schedules_are_complete(void **state)
 {
     (void)state;
-    enum { CAPACITY = 256 };
+    uint32_t n_checked = 0;
     for (size_t i = 0; tdm_schedules[i]; i++)
         for (uint32_t p = 1; p <= 6; p++)
-            for (uint32_t m = 1; m <= 16; m += 3)
-                for (uint32_t stage = 0; stage < p; stage++) {
-                    tdm_pass passes[CAPACITY];
-                    uint32_t n = tdm_schedules[i]->order(stage, p, m, passes, CAPACITY);
-                    uint32_t at[TDM_N_PASS_KINDS][16], seen[TDM_N_PASS_KINDS] = {0};
-                    assert_true(n <= CAPACITY);
-                    assert_int_equal(tdm_schedules[i]->order(stage, p, m, NULL, 0), n);
-                    for (uint32_t k = 0; k < n; k++) {
-                        assert_true(passes[k].microbatch < m);
-                        at[passes[k].kind][passes[k].microbatch] = k;
-                        seen[passes[k].kind]++;
-                    }
-                    bool split = tdm_schedules[i]->splits_backward,
-                         forward = tdm_schedules[i]->forward_only;
-                    assert_int_equal(n, m * (forward ? 1u : split ? 3u : 2u));
-                    assert_int_equal(seen[TDM_PASS_F], m);
-                    for (uint32_t mb = 0; mb < m && !forward; mb++) {
-                        tdm_pass_kind back = split ? TDM_PASS_B : TDM_PASS_BW;
-                        assert_true(at[TDM_PASS_F][mb] < at[back][mb]);
-                        if (split)
-                            assert_true(at[TDM_PASS_B][mb] < at[TDM_PASS_W][mb]);
-                    }
+            for (uint32_t v = 1; v <= 3; v++)
+                for (uint32_t m = 1; m <= 18; m++) {
+                    tdm_schedule_shape shape = {p, v, m};
+                    if (tdm_schedule_refuse(tdm_schedules[i], &shape))
+                        continue;
+                    n_checked++;
+                    for (uint32_t stage = 0; stage < p; stage++)
+                        check_order(tdm_schedules[i], &shape, stage);
                 }
+    assert_true(n_checked > 500);
 }
 
 static void test_parameter_counts(void **state)

@@ -3,21 +3,20 @@
  * figure 4. */
 #include "schedule.h"
 
-static uint32_t order(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes,
+static uint32_t order(const tdm_schedule_shape *shape, uint32_t stage, tdm_pass *passes,
                       uint32_t capacity)
 {
-    uint32_t warmup = n_stages - 1 - stage;
-    if (warmup > n_microbatches)
-        warmup = n_microbatches;
-    uint32_t n = 0, forward = 0, backward = 0;
-    while (forward < warmup)
-        tdm_schedule_put(passes, capacity, &n, TDM_PASS_F, forward++);
-    while (backward < n_microbatches) {
-        if (forward < n_microbatches)
-            tdm_schedule_put(passes, capacity, &n, TDM_PASS_F, forward++);
-        tdm_schedule_put(passes, capacity, &n, TDM_PASS_BW, backward++);
+    uint32_t m = shape->n_microbatches, warmup = shape->n_stages - 1 - stage;
+    uint32_t forward = 0, backward = 0;
+    tdm_pass_list list = {passes, capacity, 0};
+    while (forward < warmup && forward < m)
+        tdm_schedule_put(&list, TDM_PASS_F, 0, forward++);
+    while (backward < m) {
+        if (forward < m)
+            tdm_schedule_put(&list, TDM_PASS_F, 0, forward++);
+        tdm_schedule_put(&list, TDM_PASS_BW, 0, backward++);
     }
-    return n;
+    return list.n;
 }
 
 const tdm_schedule tdm_schedule_1f1b = {

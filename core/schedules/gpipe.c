@@ -1,17 +1,16 @@
 /* gpipe: all forwards, then all backwards. Source: Huang et al. 2019, GPipe. */
 #include "schedule.h"
 
-static uint32_t order(uint32_t stage, uint32_t n_stages, uint32_t n_microbatches, tdm_pass *passes,
+static uint32_t order(const tdm_schedule_shape *shape, uint32_t stage, tdm_pass *passes,
                       uint32_t capacity)
 {
     (void)stage;
-    (void)n_stages;
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < n_microbatches; i++)
-        tdm_schedule_put(passes, capacity, &n, TDM_PASS_F, i);
-    for (uint32_t i = 0; i < n_microbatches; i++)
-        tdm_schedule_put(passes, capacity, &n, TDM_PASS_BW, i);
-    return n;
+    tdm_pass_list list = {passes, capacity, 0};
+    for (uint32_t i = 0; i < shape->n_microbatches; i++)
+        tdm_schedule_put(&list, TDM_PASS_F, 0, i);
+    for (uint32_t i = 0; i < shape->n_microbatches; i++)
+        tdm_schedule_put(&list, TDM_PASS_BW, 0, i);
+    return list.n;
 }
 
 const tdm_schedule tdm_schedule_gpipe = {
