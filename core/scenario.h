@@ -7,7 +7,7 @@
 
 typedef struct tdm_parallel {
     uint32_t tp, cp, ep, etp, dp,
-        pp; /* sizes; dp is derived from the world when the scenario is silent */
+        pp;       /* sizes; dp is derived from the world when the scenario is silent */
     uint32_t vpp; /* chunks of layers per pipeline stage */
     bool sequence_parallel;
     bool distributed_optimizer; /* ZeRO-1 */
