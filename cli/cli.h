@@ -56,9 +56,20 @@ int tdm_cli_parse(tdm_arena *arena, const tdm_verb *verb, const tdm_cli_option *
  */
 const char *tdm_cli_root(tdm_arena *arena);
 
+/* The file that an operand means: itself when it is there or looks like a path, else the scenario
+ * of that name below root, as `tandem list scenarios` prints it. Root may be NULL. */
+const char *tdm_cli_scenario(tdm_arena *arena, const char *root, const char *operand);
+
 /* Prints the collected messages on standard error and returns err's code as exit code
  * (TDM_E_INTERNAL when it holds none). */
 int tdm_cli_fail(const tdm_error *err);
+
+/* Prints each line of a scenario's notes as "warning: LINE" on standard error; NULL: none. */
+void tdm_cli_warn(const char *notes);
+
+/* "30.06 billion", "658.6 thousand". */
+#define TDM_COUNT_SIZE 40u
+const char *tdm_cli_count(char buffer[TDM_COUNT_SIZE], uint64_t count);
 
 /* Prints "tandem: ..." and a newline on standard error and returns code. */
 int tdm_cli_complain(tdm_code code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -71,6 +71,15 @@ const char *tdm_cli_root(tdm_arena *arena)
     return is_root(arena, TANDEM_SOURCE_ROOT) ? TANDEM_SOURCE_ROOT : NULL;
 }
 
+const char *tdm_cli_scenario(tdm_arena *arena, const char *root, const char *operand)
+{
+    struct stat status;
+    if (!root || !operand[0] || strchr(operand, '/') || stat(operand, &status) == 0)
+        return operand;
+    const char *named = tdm_arena_printf(arena, "%s/scenarios/%s.yaml", root, operand);
+    return stat(named, &status) == 0 ? named : operand;
+}
+
 int tdm_cli_fail(const tdm_error *err)
 {
     fputs(err->text, stderr);
@@ -81,6 +90,23 @@ int tdm_cli_fail(const tdm_error *err)
         fprintf(stderr, "tandem: %zu more messages did not fit\n",
                 (size_t)err->n_messages - n_printed);
     return err->code == TDM_OK ? TDM_E_INTERNAL : (int)err->code;
+}
+
+void tdm_cli_warn(const char *notes)
+{
+    for (const char *line = notes; line && *line; line += strcspn(line, "\n") + 1)
+        fprintf(stderr, "warning: %.*s\n", (int)strcspn(line, "\n"), line);
+}
+
+const char *tdm_cli_count(char buffer[TDM_COUNT_SIZE], uint64_t count)
+{
+    static const char *const names[] = {"", " thousand", " million", " billion", " trillion"};
+    double value = (double)count;
+    size_t i = 0;
+    for (; value >= 999.95 && i + 1 < TDM_COUNT(names); i++)
+        value /= 1000;
+    snprintf(buffer, TDM_COUNT_SIZE, "%.4g%s", value, names[i]);
+    return buffer;
 }
 
 int tdm_cli_complain(tdm_code code, const char *format, ...)

@@ -2,6 +2,9 @@
 #include "cli.h"
 #include "core/schema.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,8 +44,19 @@ static int unknown_verb(const char *word)
     return tdm_cli_complain(TDM_E_INVALID, "unknown verb '%s' (tandem help lists them)", word);
 }
 
+/* A standard stream that is closed would lend its number to the next file opened, and reports would
+ * end up in there. Opened the wrong way round, its uses fail as they should. */
+static void occupy_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv)
 {
+    occupy_standard_streams();
+    signal(SIGXFSZ, SIG_IGN); /* a file too large is an error of write() */
     const char *word = argc > 1 ? argv[1] : "help";
     if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0)
         return version();

@@ -15,9 +15,43 @@ static tdm_code make_folder(const char *path, tdm_error *err)
     int reason = errno;
     if (reason == EEXIST && stat(path, &status) == 0 && S_ISDIR(status.st_mode))
         return TDM_OK;
-    return tdm_error_add(err, TDM_E_INTERNAL,
-                         "%s: cannot make this folder: %s (choose another with --out-dir)", path,
-                         strerror(reason == EEXIST ? ENOTDIR : reason));
+    return tdm_error_add(
+        err, TDM_E_INTERNAL,
+        "%s: cannot make this folder: %s (choose another with --out-dir, or use --no-files)", path,
+        strerror(reason == EEXIST ? ENOTDIR : reason));
+}
+
+static const int held_signals[] = {SIGINT, SIGTERM, SIGHUP};
+
+void tdm_output_hold_signals(sigset_t *before)
+{
+    sigset_t held;
+    sigemptyset(&held);
+    for (size_t i = 0; i < TDM_COUNT(held_signals); i++)
+        sigaddset(&held, held_signals[i]);
+    sigprocmask(SIG_BLOCK, &held, before);
+}
+
+/* Whether a held signal waits: then the files to come would be for nobody. */
+static bool is_interrupted(void)
+{
+    sigset_t pending;
+    if (sigpending(&pending) != 0)
+        return false;
+    for (size_t i = 0; i < TDM_COUNT(held_signals); i++)
+        if (sigismember(&pending, held_signals[i]) == 1)
+            return true;
+    return false;
+}
+
+static tdm_code check_writable(const char *path, tdm_error *err)
+{
+    if (access(path, W_OK | X_OK) == 0)
+        return TDM_OK;
+    return tdm_error_add(
+        err, TDM_E_INTERNAL,
+        "%s: cannot write into this folder: %s (choose another with --out-dir, or use --no-files)",
+        path, strerror(errno));
 }
 
 tdm_code tdm_output_open(tdm_arena *arena, const char *folder, tdm_output *output, tdm_error *err)
@@ -31,7 +65,8 @@ tdm_code tdm_output_open(tdm_arena *arena, const char *folder, tdm_output *outpu
         *slash = '/';
     }
     *output = (tdm_output){.folder = path};
-    return make_folder(path, err);
+    tdm_code code = make_folder(path, err);
+    return code == TDM_OK ? check_writable(path, err) : code;
 }
 
 const char *tdm_output_add(tdm_arena *arena, tdm_output *output, const char *name)
@@ -48,6 +83,8 @@ const char *tdm_output_add(tdm_arena *arena, tdm_output *output, const char *nam
 
 tdm_code tdm_output_commit(tdm_output *output, tdm_error *err)
 {
+    if (is_interrupted())
+        return tdm_error_add(err, TDM_E_INTERNAL, "%s: interrupted", output->folder);
     for (uint32_t i = 0; i < output->n_files; i++) {
         tdm_output_file *file = &output->files[i];
         if (rename(file->temporary, file->final) != 0)
@@ -100,13 +137,13 @@ tdm_code tdm_output_write(tdm_arena *arena, const tdm_result *result, const char
     if (code == TDM_OK)
         code =
             write_scenario(&result->scenario, tdm_output_add(arena, output, "scenario.yaml"), err);
-    if (code == TDM_OK)
+    if (code == TDM_OK && !is_interrupted())
         code = tdm_output_trace(&result->step, result->layouts,
                                 tdm_output_add(arena, output, "trace.json"), err);
     if (code == TDM_OK)
         code = tdm_output_trace(&result->forward, NULL,
                                 tdm_output_add(arena, output, "forward-trace.json"), err);
-    if (code == TDM_OK)
+    if (code == TDM_OK && !is_interrupted())
         code = tdm_output_ops(&result->step, tdm_output_add(arena, output, "ops.csv"), err);
     if (code == TDM_OK)
         code = tdm_output_memory(result, tdm_output_add(arena, output, "memory.csv"), err);

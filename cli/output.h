@@ -6,6 +6,7 @@
 #include "predict.h"
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 
 typedef struct tdm_output_file {
@@ -19,6 +20,9 @@ typedef struct tdm_output {
     uint32_t n_files;
 } tdm_output;
 
+/* Holds back SIGINT, SIGTERM and SIGHUP; the caller restores `before` with sigprocmask once its
+ * files are committed or aborted, and the signal takes effect then. */
+void tdm_output_hold_signals(sigset_t *before);
 /* Makes the folder and those above it. */
 tdm_code tdm_output_open(tdm_arena *arena, const char *folder, tdm_output *output, tdm_error *err);
 /* The temporary path to write file `name` under. */

@@ -68,13 +68,23 @@ static void put_model(const tdm_model *model, FILE *file)
         put_uint(file, "  num_experts", model->num_experts);
         put_uint(file, "  moe_router_topk", model->moe_router_topk);
         put_uint(file, "  moe_ffn_hidden_size", model->moe_ffn_hidden_size);
-    } else {
-        put_uint(file, "  ffn_hidden_size", model->ffn_hidden_size);
+        put_size_unless_zero(file, "  moe_shared_expert_intermediate_size",
+                             model->moe_shared_expert_intermediate_size);
+        put_size_unless_zero(file, "  first_k_dense_replace", model->first_k_dense_replace);
+        put_size_unless_zero(file, "  moe_layer_freq", model->moe_layer_freq);
+        put_size_unless_zero(file, "  moe_layer_offset", model->moe_layer_offset);
     }
+    if (tdm_model_n_expert_layers(model) < model->num_layers)
+        put_uint(file, "  ffn_hidden_size", model->ffn_hidden_size);
     put_uint(file, "  vocab_size", model->vocab_size);
     put_size_unless_zero(file, "  max_position_embeddings", model->max_position_embeddings);
     put_bool(file, "  swiglu", model->swiglu);
     put_bool(file, "  add_bias_linear", model->add_bias_linear);
+    put_bool(file, "  add_attention_bias", model->add_attention_bias);
+    put_bool(file, "  add_qkv_bias", model->add_qkv_bias);
+    put_bool(file, "  qk_layernorm", model->qk_layernorm);
+    fprintf(file, "  softmax_type: %s\n", model->attention_sinks ? "learnable" : "vanilla");
+    put_size_unless_zero(file, "  window_size", model->window_size);
     put_bool(file, "  untie_embeddings_and_output_weights", model->untie_embeddings);
     fprintf(file, "  normalization: %s\n", model->norm == TDM_NORM_RMS ? "RMSNorm" : "LayerNorm");
     fprintf(file, "  position_embedding_type: %s\n",

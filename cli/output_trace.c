@@ -4,7 +4,7 @@
  * PyTorch's traces find them. Source: Trace Event Format (Chromium project), and Kineto's keys as
  * PyTorch 2 writes them. */
 #include "buffer.h"
-#include "core/outline.h"
+#include "core/calls.h"
 #include "output.h"
 
 #include <math.h>
@@ -15,7 +15,7 @@ enum { PASS_THREAD = 0, FIRST_STREAM_THREAD = 1 };
 typedef struct writer {
     tdm_buffer out;
     const tdm_prediction *prediction;
-    tdm_outline *outlines; /* [n_roles] */
+    const tdm_program *programs; /* [n_roles] */
     tdm_calls calls;
     const tdm_layout *layouts;
     bool first; /* no event was written yet */
@@ -70,14 +70,14 @@ static void put_metadata(writer *w, const char *what, uint32_t rank, uint32_t th
 
 static void put_names(writer *w, uint32_t rank)
 {
-    const tdm_outline *outline = &w->outlines[w->prediction->plan.role_of[rank]];
+    const tdm_program *program = &w->programs[w->prediction->plan.role_of[rank]];
     char name[64];
     snprintf(name, sizeof name, "rank %u (stage %u)", (unsigned)rank,
-             (unsigned)outline->role->stage);
+             (unsigned)program->role->stage);
     put_metadata(w, "process", rank, PASS_THREAD, name);
     put_metadata(w, "thread", rank, PASS_THREAD, "passes");
     for (uint32_t s = 0; s < TDM_N_STREAMS; s++)
-        if (outline->n_stream[s])
+        if (program->n_on_stream[s])
             put_metadata(w, "thread", rank, FIRST_STREAM_THREAD + s,
                          tdm_stream_name((tdm_stream)s));
 }
@@ -207,7 +207,7 @@ static void put_ops(writer *w, uint32_t rank)
 /* What a schedule calls a pass: "F mb=3 st=1". */
 static void put_pass(writer *w, uint32_t rank, const tdm_pass *pass, const tdm_span *span)
 {
-    const tdm_outline *outline = &w->outlines[w->prediction->plan.role_of[rank]];
+    const tdm_program *program = &w->programs[w->prediction->plan.role_of[rank]];
     begin(w, "X", rank, PASS_THREAD);
     put_times(w, span);
     TDM_PUT(&w->out, ",\"cat\":\"user_annotation\",\"name\":\"");
@@ -216,7 +216,7 @@ static void put_pass(writer *w, uint32_t rank, const tdm_pass *pass, const tdm_s
         TDM_PUT(&w->out, " mb=");
         tdm_buffer_uint(&w->out, pass->microbatch);
         TDM_PUT(&w->out, " st=");
-        tdm_buffer_uint(&w->out, outline->role->chunks[pass->chunk].virtual_stage);
+        tdm_buffer_uint(&w->out, program->role->chunks[pass->chunk].virtual_stage);
     }
     TDM_PUT(&w->out, "\"}");
 }
@@ -239,22 +239,22 @@ static void put_memory(writer *w, uint32_t rank, const uint64_t *live, double ti
 /* Passes as their kernels and TP/EP communication make them, the O pass with all it has. */
 static void put_passes(writer *w, tdm_arena *scratch, uint32_t rank)
 {
-    const tdm_outline *outline = &w->outlines[w->prediction->plan.role_of[rank]];
+    const tdm_program *program = &w->programs[w->prediction->plan.role_of[rank]];
     const tdm_span *spans = w->prediction->trace.ranks[rank].spans;
-    tdm_span *passes = TDM_ALLOC(scratch, tdm_span, outline->role->n_passes);
-    for (uint32_t p = 0; p < outline->role->n_passes; p++)
+    tdm_span *passes = TDM_ALLOC(scratch, tdm_span, program->role->n_passes);
+    for (uint32_t p = 0; p < program->role->n_passes; p++)
         passes[p] = (tdm_span){INFINITY, -INFINITY};
-    for (uint32_t i = 0; i < outline->n_ops; i++) {
-        if (outline->stream[i] > TDM_STREAM_EP && outline->phase[i] != TDM_PASS_O)
+    for (uint32_t i = 0; i < program->n_ops; i++) {
+        if (program->stream[i] > TDM_STREAM_EP && program->phase[i] != TDM_PASS_O)
             continue;
-        tdm_span *pass = &passes[outline->pass[i]];
+        tdm_span *pass = &passes[program->ops[i].pass_index];
         pass->start_s = fmin(pass->start_s, spans[i].start_s);
         pass->end_s = fmax(pass->end_s, spans[i].end_s);
     }
-    for (uint32_t p = 0; p < outline->role->n_passes; p++) {
+    for (uint32_t p = 0; p < program->role->n_passes; p++) {
         if (passes[p].end_s < passes[p].start_s)
             continue;
-        put_pass(w, rank, &outline->role->passes[p], &passes[p]);
+        put_pass(w, rank, &program->role->passes[p], &passes[p]);
         if (w->layouts && w->layouts[rank].timeline)
             put_memory(w, rank, w->layouts[rank].timeline + (size_t)p * TDM_N_CLASSES,
                        passes[p].end_s);
@@ -264,12 +264,9 @@ static void put_passes(writer *w, tdm_arena *scratch, uint32_t rank)
 static tdm_code put_all(writer *w, tdm_arena *scratch, tdm_error *err)
 {
     const tdm_plan *plan = &w->prediction->plan;
-    w->outlines = TDM_ALLOC(scratch, tdm_outline, plan->n_roles);
-    for (uint32_t rank = 0; rank < plan->mesh.world; rank++)
-        if (!w->outlines[plan->role_of[rank]].role)
-            tdm_outline_build(scratch, plan, rank, &w->outlines[plan->role_of[rank]]);
+    w->programs = tdm_programs_of(scratch, plan);
     tdm_code code =
-        tdm_calls_match(scratch, plan, w->outlines, &w->prediction->trace, &w->calls, err);
+        tdm_calls_match(scratch, plan, w->programs, &w->prediction->trace, &w->calls, err);
     if (code != TDM_OK)
         return code;
     TDM_PUT(&w->out, "{\"schemaVersion\":1,\"displayTimeUnit\":\"ms\",\"otherData\":{\"plan\":");

@@ -11,26 +11,15 @@ static double mib(uint64_t bytes)
     return ldexp((double)bytes, -20);
 }
 
-/* The layout of the stage's rank with the largest arena; the lowest such rank. */
-static tdm_code largest_of_stage(const tdm_plan *plan, uint32_t stage, tdm_layout *largest,
-                                 tdm_error *err)
+/* Of the stage's ranks, the lowest with the largest arena. */
+static const tdm_layout *largest_of_stage(const tdm_plan *plan, uint32_t stage,
+                                          const tdm_layout *layouts)
 {
-    uint32_t first = stage * plan->mesh.per_stage;
-    for (uint32_t i = 0; i < plan->mesh.per_stage; i++) {
-        tdm_arena scratch = {0};
-        tdm_layout layout;
-        tdm_code code = tdm_layout_build(&scratch, plan, first + i, false, &layout, err);
-        if (code == TDM_OK && (i == 0 || layout.arena_bytes > largest->arena_bytes)) {
-            *largest = layout;
-            largest->timeline = NULL; /* goes with the scratch arena, as the other arrays do */
-            largest->offsets = largest->chunk_base = largest->chunk_stride = NULL;
-            largest->slot_base = NULL;
-        }
-        tdm_arena_free(&scratch);
-        if (code != TDM_OK)
-            return code;
-    }
-    return TDM_OK;
+    const tdm_layout *largest = &layouts[stage * plan->mesh.per_stage];
+    for (uint32_t i = 1; i < plan->mesh.per_stage; i++)
+        if (layouts[stage * plan->mesh.per_stage + i].arena_bytes > largest->arena_bytes)
+            largest = &layouts[stage * plan->mesh.per_stage + i];
+    return largest;
 }
 
 static void add_row(tdm_table *table, uint32_t stage, const tdm_layout *layout,
@@ -61,8 +50,12 @@ tdm_code tdm_view_memory(tdm_arena *arena, const tdm_plan *plan, uint64_t contex
     static const char *const ends[] = {"live", "arena", "context", "total"};
     if (plan->pass_times)
         return tdm_error_add(err, TDM_E_INVALID, "--memory: a plan of pass times has no tensors");
+    tdm_layout *layouts = TDM_ALLOC(arena, tdm_layout, plan->mesh.world);
+    tdm_code code = tdm_layout_build_all(arena, plan, false, layouts, err);
+    if (code != TDM_OK)
+        return code;
     tdm_table table = {.arena = arena};
-    tdm_layout worst = {0};
+    const tdm_layout *worst = &layouts[0];
     tdm_table_head(&table, "stage");
     tdm_table_head(&table, "rank");
     for (int c = 0; c < TDM_N_CLASSES; c++)
@@ -70,22 +63,19 @@ tdm_code tdm_view_memory(tdm_arena *arena, const tdm_plan *plan, uint64_t contex
     for (size_t i = 0; i < TDM_COUNT(ends); i++)
         tdm_table_head(&table, ends[i]);
     for (uint32_t stage = 0; stage < plan->mesh.pp; stage++) {
-        tdm_layout largest = {0};
-        tdm_code code = largest_of_stage(plan, stage, &largest, err);
-        if (code != TDM_OK)
-            return code;
-        add_row(&table, stage, &largest, context_bytes);
-        if (largest.arena_bytes > worst.arena_bytes)
+        const tdm_layout *largest = largest_of_stage(plan, stage, layouts);
+        add_row(&table, stage, largest, context_bytes);
+        if (largest->arena_bytes > worst->arena_bytes)
             worst = largest;
     }
-    uint64_t total = worst.arena_bytes + context_bytes;
+    uint64_t total = worst->arena_bytes + context_bytes;
     fprintf(file, "%s: memory of each stage's largest rank in MiB; rank %" PRIu32 " needs most\n\n",
-            plan->name, worst.rank);
+            plan->name, worst->rank);
     tdm_table_print(&table, &(tdm_style){0}, file);
     print_legend(file, limit_bytes);
     if (limit_bytes == 0 || total <= limit_bytes)
         return TDM_OK;
     return tdm_error_add(err, TDM_E_INFEASIBLE,
-                         "rank %" PRIu32 " needs %.1f MiB, %.1f MiB above the limit", worst.rank,
+                         "rank %" PRIu32 " needs %.1f MiB, %.1f MiB above the limit", worst->rank,
                          mib(total), mib(total - limit_bytes));
 }

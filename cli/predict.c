@@ -24,34 +24,37 @@ static tdm_code run_plan(tdm_arena *arena, const tdm_result *result, const char 
                                err);
 }
 
-/* Places the tensors of every rank, and proves the placement of one rank of each role: its ranks
- * differ in sizes only. */
+typedef struct proof_plan {
+    tdm_layout_proof *proof;
+    const tdm_role *role; /* of the rank seen last */
+    uint64_t largest_bytes;
+    const tdm_plan *plan;
+} proof_plan;
+
+/* Proves the first rank of each role and every rank that needs more memory than all before it, so
+ * the largest as well. The others differ from these in sizes only, which the same placer placed;
+ * to prove them all takes longer than the rest of a prediction by the analytic engine. */
+static tdm_code prove_some(void *context, const tdm_layout *layout, tdm_error *err)
+{
+    proof_plan *p = context;
+    const tdm_role *role = &p->plan->roles[p->plan->role_of[layout->rank]];
+    if (role == p->role && layout->arena_bytes <= p->largest_bytes)
+        return TDM_OK;
+    p->role = role;
+    if (layout->arena_bytes > p->largest_bytes)
+        p->largest_bytes = layout->arena_bytes;
+    return tdm_layout_prove(p->proof, layout, err);
+}
+
+/* Places the tensors of every rank. */
 static tdm_code lay_out(tdm_arena *arena, tdm_result *result, tdm_error *err)
 {
     const tdm_plan *plan = &result->step.plan;
-    bool *proven = TDM_ALLOC(arena, bool, plan->n_roles);
     result->layouts = TDM_ALLOC(arena, tdm_layout, plan->mesh.world);
-    for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
-        bool prove = !proven[plan->role_of[rank]];
-        tdm_layout *layout = &result->layouts[rank];
-        tdm_code code = tdm_layout_build(arena, plan, rank, prove, layout, err);
-        if (code == TDM_OK && prove)
-            code = tdm_verify_layout(plan, layout, err);
-        if (code != TDM_OK)
-            return code;
-        proven[plan->role_of[rank]] = true;
-    }
-    return TDM_OK;
-}
-
-/* FNV-1a, 64 bits. Source: Fowler, Noll, Vo, Eastlake, The FNV Non-Cryptographic Hash Algorithm,
- * section 2. */
-static uint64_t hash_bytes(const char *bytes, size_t n)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < n; i++)
-        hash = (hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
-    return hash;
+    proof_plan p = {.proof = tdm_layout_proof_new(arena, plan), .plan = plan};
+    tdm_code code = tdm_layout_build_each(arena, plan, prove_some, &p, result->layouts, err);
+    tdm_layout_proof_free(p.proof);
+    return code;
 }
 
 static tdm_code write_plan_text(tdm_arena *arena, tdm_result *result, tdm_error *err)
@@ -61,13 +64,12 @@ static tdm_code write_plan_text(tdm_arena *arena, tdm_result *result, tdm_error 
     FILE *file = open_memstream(&text, &n_bytes);
     if (!file)
         return tdm_error_add(err, TDM_E_INTERNAL, "plan text: %s", strerror(errno));
-    tdm_code code = tdm_plan_write(&result->step.plan, file, err);
+    tdm_code code = tdm_plan_write_hashed(&result->step.plan, file, &result->plan_hash, err);
     if (fclose(file) != 0 && code == TDM_OK)
         code = tdm_error_add(err, TDM_E_INTERNAL, "plan text: %s", strerror(errno));
     if (code == TDM_OK) {
         result->plan_text = tdm_arena_strndup(arena, text, n_bytes);
         result->plan_text_bytes = n_bytes;
-        result->plan_hash = hash_bytes(text, n_bytes);
     }
     free(text);
     return code;
@@ -79,8 +81,10 @@ static tdm_code predict_step(tdm_arena *arena, const tdm_predict_options *option
     const tdm_scenario *scenario = &result->scenario;
     tdm_code code = tdm_lower(arena, scenario, scenario->schedule, scenario->num_microbatches,
                               &result->step.plan, err);
-    if (code == TDM_OK)
+    if (code == TDM_OK) {
+        result->step.plan.programs = tdm_programs_of(arena, &result->step.plan);
         code = tdm_verify_plan(&result->step.plan, &result->verified, err);
+    }
     if (code == TDM_OK)
         code = write_plan_text(arena, result, err);
     if (code == TDM_OK)
@@ -97,8 +101,10 @@ static tdm_code predict_forward(tdm_arena *arena, const tdm_predict_options *opt
     tdm_verify_report report;
     tdm_code code =
         tdm_lower(arena, &result->scenario, "forward-only", 1, &result->forward.plan, err);
-    if (code == TDM_OK)
+    if (code == TDM_OK) {
+        result->forward.plan.programs = tdm_programs_of(arena, &result->forward.plan);
         code = tdm_verify_plan(&result->forward.plan, &report, err);
+    }
     if (code == TDM_OK)
         code = run_plan(arena, result, options->platform_path, NULL, &result->forward, err);
     if (code != TDM_OK)
@@ -121,20 +127,25 @@ static tdm_grade worst_grade(const tdm_result *result)
     return grade;
 }
 
-tdm_code tdm_predict(tdm_arena *arena, const tdm_predict_options *options, tdm_result *result,
-                     tdm_error *err)
+tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options,
+                            tdm_result *result, tdm_error *err)
 {
-    *result = (tdm_result){.engine = options->engine};
-    tdm_code code = tdm_scenario_load(arena, options->root, options->scenario_path, options->sets,
-                                      options->n_sets, &result->scenario, err);
-    if (code != TDM_OK)
-        return code;
+    result->engine = options->engine;
     result->machine = (tdm_machine){&result->scenario.topology, &result->scenario.device};
-    code = predict_step(arena, options, result, err);
+    tdm_code code = predict_step(arena, options, result, err);
     if (code == TDM_OK)
         code = predict_forward(arena, options, result, err);
     result->grade = worst_grade(result);
     return code;
+}
+
+tdm_code tdm_predict(tdm_arena *arena, const tdm_predict_options *options, tdm_result *result,
+                     tdm_error *err)
+{
+    *result = (tdm_result){0};
+    tdm_code code = tdm_scenario_load(arena, options->root, options->scenario_path, options->sets,
+                                      options->n_sets, &result->scenario, err);
+    return code == TDM_OK ? tdm_predict_loaded(arena, options, result, err) : code;
 }
 
 bool tdm_result_has(const tdm_result *result, const char *figure)

@@ -11,7 +11,7 @@ typedef struct tdm_predict_options {
     const char *const *sets; /* [n_sets] "key=value" */
     size_t n_sets;
     const char *engine;        /* "sim" or "analytic" */
-    const char *platform_path; /* where the platform XML of the step goes */
+    const char *platform_path; /* where the platform XML goes; NULL: nowhere, see sim.h */
 } tdm_predict_options;
 
 /* One plan, simulated. */
@@ -39,6 +39,11 @@ typedef struct tdm_result {
  * each other. */
 tdm_code tdm_predict(tdm_arena *arena, const tdm_predict_options *options, tdm_result *result,
                      tdm_error *err);
+
+/* The same with the scenario loaded already, into result->scenario; of the options only
+ * the engine and platform_path count. */
+tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options,
+                            tdm_result *result, tdm_error *err);
 
 /* False for figures that pass times say nothing about. */
 bool tdm_result_has(const tdm_result *result, const char *figure);

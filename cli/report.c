@@ -1,5 +1,6 @@
 /* report.c: a run for people: header, waterfall of the step, stages, efficiency. */
 #include "report.h"
+#include "cli.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -35,8 +36,9 @@ static void print_header(tdm_arena *arena, const tdm_result *result, const tdm_s
         return;
     }
     tdm_table_cell(&table, "model");
-    tdm_table_cell(&table, "%s, %.2fB parameters, %s", scenario->model.name,
-                   1e-9 * (double)tdm_model_params(&scenario->model),
+    char count[TDM_COUNT_SIZE];
+    tdm_table_cell(&table, "%s, %s parameters, %s", scenario->model.name,
+                   tdm_cli_count(count, tdm_model_params(&scenario->model)),
                    tdm_dtype_name(scenario->training.dtype));
     tdm_table_cell(&table, "machine");
     tdm_table_cell(&table, "%" PRIu32 " x %s on %s", mesh->world, scenario->device.name,

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-enum { TDM_TABLE_COLUMNS = 12, TDM_REPORT_WIDTH = 100 };
+enum { TDM_TABLE_COLUMNS = 72, TDM_REPORT_WIDTH = 100 };
 
 /* How a report is printed. */
 typedef struct tdm_style {

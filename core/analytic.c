@@ -21,19 +21,29 @@ typedef struct arrival {
     double start_s;
 } arrival;
 
-/* Times of the ops of one communicator that do not depend on routing. */
+/* Time of an op of one communicator that does not depend on routing. */
 typedef struct known_time {
     const tdm_op *op;
     double seconds;
-    struct known_time *next;
 } known_time;
+
+/* Times kept by communicator, those of an op always at the same place. */
+enum { N_KNOWN = 32, N_A2A = 2 };
+
+/* Time of an all-to-all by the counts of the routing table: backward repeats forward's. */
+typedef struct routed_time {
+    bool known;
+    uint64_t token_bytes;
+    double seconds;
+} routed_time;
 
 typedef struct communicator {
     uint64_t id;
     uint32_t n_members, n_arrived;
     arrival *arrivals; /* [n_members] */
     double latest_s;
-    known_time *known;
+    known_time known[N_KNOWN];
+    routed_time *routed; /* [layer][microbatch][a2a], made on first use */
 } communicator;
 
 typedef struct engine {
@@ -42,7 +52,8 @@ typedef struct engine {
     const tdm_machine *machine;
     tdm_walker **walkers; /* [world] */
     fifo (*fifos)[TDM_N_STREAMS];
-    uint32_t *work; /* ranks to advance: a stack without duplicates */
+    communicator ***seats; /* [world][n_users of the role's program], found on first use */
+    uint32_t *work;        /* ranks to advance: a stack without duplicates */
     uint32_t n_work;
     bool *in_work;
     communicator **table; /* open addressing by id */
@@ -85,6 +96,14 @@ static communicator *find_communicator(engine *e, tdm_comm_id id)
     return e->table[slot];
 }
 
+static communicator *communicator_of(engine *e, const tdm_comm *comm)
+{
+    communicator **seat = &e->seats[comm->rank][comm->user];
+    if (!*seat)
+        *seat = find_communicator(e, tdm_comm_identify(e->plan, comm->rank, comm->instance));
+    return *seat;
+}
+
 static void push(engine *e, fifo *f, const tdm_comm *comm)
 {
     if (f->count == f->capacity) {
@@ -107,26 +126,44 @@ static void add_work(engine *e, uint32_t rank)
     }
 }
 
-/* Seconds from the last member's start to the end, on idle links. */
-static double comm_seconds(engine *e, communicator *c, const tdm_comm *comm)
+static double find_seconds(engine *e, const tdm_comm *comm)
 {
-    const tdm_op *op = comm->instance.op;
-    for (const known_time *k = c->known; k; k = k->next)
-        if (k->op == op)
-            return k->seconds;
     double latency_s;
-    uint32_t n = tdm_comm_flows(e->plan, e->machine->topology, comm->rank, &comm->instance,
-                                e->flows, &latency_s);
+    uint32_t n = tdm_comm_flows(e->plan, e->machine->topology, comm->rank, comm->instance, e->flows,
+                                &latency_s);
     double seconds = latency_s;
     if (n > 0)
         seconds += tdm_flows_time(e->scratch, e->machine->topology, e->flows, n);
     tdm_arena_free(e->scratch); /* large flow sets only: small ones need none */
-    if (op->kind != TDM_OP_ALL_TO_ALL) {
-        known_time *k = TDM_ALLOC(e->arena, known_time, 1);
-        *k = (known_time){.op = op, .seconds = seconds, .next = c->known};
-        c->known = k;
-    }
     return seconds;
+}
+
+static double all_to_all_seconds(engine *e, communicator *c, const tdm_comm *comm)
+{
+    const tdm_routing_table *t = &e->plan->routing;
+    const tdm_instance *in = comm->instance;
+    if (in->op->u.collective.group != TDM_GROUP_EP || t->n_layers == 0)
+        return find_seconds(e, comm);
+    if (!c->routed)
+        c->routed =
+            TDM_ALLOC(e->arena, routed_time, (size_t)t->n_layers * t->n_microbatches * N_A2A);
+    size_t row = (size_t)in->layer * t->n_microbatches + in->pass.microbatch;
+    routed_time *known = &c->routed[row * N_A2A + in->op->u.collective.a2a];
+    if (!known->known || known->token_bytes != in->op->u.collective.token_bytes)
+        *known = (routed_time){true, in->op->u.collective.token_bytes, find_seconds(e, comm)};
+    return known->seconds;
+}
+
+/* Seconds from the last member's start to the end, on idle links. */
+static double comm_seconds(engine *e, communicator *c, const tdm_comm *comm)
+{
+    const tdm_op *op = comm->instance->op;
+    if (op->kind == TDM_OP_ALL_TO_ALL)
+        return all_to_all_seconds(e, c, comm);
+    known_time *known = &c->known[(uintptr_t)op / sizeof *op % N_KNOWN];
+    if (known->op != op)
+        *known = (known_time){op, find_seconds(e, comm)};
+    return known->seconds;
 }
 
 static void finish(engine *e, communicator *c, const tdm_comm *comm)
@@ -157,7 +194,7 @@ static void join_head(engine *e, uint32_t rank, tdm_stream stream)
     double tail_s;
     tdm_walker_n_done(e->walkers[rank], stream, &tail_s);
     double start_s = fmax(comm.ready_s, tail_s);
-    communicator *c = find_communicator(e, tdm_comm_identify(e->plan, rank, &comm.instance));
+    communicator *c = communicator_of(e, &comm);
     assert(c->n_arrived < c->n_members);
     c->latest_s = c->n_arrived == 0 ? start_s : fmax(c->latest_s, start_s);
     c->arrivals[c->n_arrived++] = (arrival){rank, stream, start_s};
@@ -175,8 +212,8 @@ static void advance(engine *e, uint32_t rank)
         uint64_t sequence;
         tdm_walk walk = tdm_walker_next(e->walkers[rank], &comm, &stream, &sequence);
         if (walk == TDM_WALK_COMM) {
-            push(e, &e->fifos[rank][comm.instance.op->stream], &comm);
-            join_head(e, rank, comm.instance.op->stream);
+            push(e, &e->fifos[rank][comm.instance->op->stream], &comm);
+            join_head(e, rank, comm.instance->op->stream);
             continue;
         }
         double tail_s;
@@ -200,9 +237,9 @@ static tdm_code report_stuck(const engine *e, tdm_error *err)
                 err, TDM_E_INTERNAL,
                 "deadlock: rank %u waits in %s '%s' on stream %s, pass %s of microbatch %u, for members "
                 "that never come",
-                rank, tdm_op_kind_name(comm->instance.op->kind), comm->instance.op->name,
-                tdm_stream_name((tdm_stream)s), tdm_pass_kind_name(comm->instance.pass.kind),
-                comm->instance.pass.microbatch);
+                rank, tdm_op_kind_name(comm->instance->op->kind), comm->instance->op->name,
+                tdm_stream_name((tdm_stream)s), tdm_pass_kind_name(comm->instance->pass.kind),
+                comm->instance->pass.microbatch);
         }
     return TDM_OK;
 }
@@ -213,10 +250,13 @@ static void init(engine *e, const tdm_costs *costs, tdm_trace *trace)
     uint32_t world = e->plan->mesh.world;
     e->walkers = TDM_ALLOC(e->arena, tdm_walker *, world);
     e->fifos = tdm_arena_alloc(e->arena, world * sizeof *e->fifos);
+    e->seats = TDM_ALLOC(e->arena, communicator **, world);
     e->in_work = TDM_ALLOC(e->arena, bool, world);
     e->work = TDM_ALLOC(e->arena, uint32_t, world);
     e->flows = TDM_ALLOC(e->arena, tdm_flow, tdm_comm_max_flows(e->plan, e->machine->topology));
     for (uint32_t rank = 0; rank < world; rank++) {
+        e->seats[rank] =
+            TDM_ALLOC(e->arena, communicator *, costs->programs[e->plan->role_of[rank]].n_users);
         e->walkers[rank] = tdm_walker_new(e->arena, e->plan, costs, rank, &trace->ranks[rank]);
         add_work(e, world - 1 - rank);
     }
@@ -231,7 +271,7 @@ tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_mach
     e.scratch = &flow_scratch;
     const tdm_costs *costs = tdm_costs_new(&scratch, plan, machine);
     tdm_trace out;
-    tdm_trace_init(arena, plan, "analytic", tdm_costs_launch_s(costs), &out);
+    tdm_trace_init(arena, plan, "analytic", costs->launch_s, &out);
     init(&e, costs, &out);
     while (e.n_work > 0) {
         uint32_t rank = e.work[--e.n_work];

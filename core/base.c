@@ -95,11 +95,28 @@ char *tdm_arena_printf(tdm_arena *arena, const char *format, ...)
     return text;
 }
 
+static void free_chunks(struct tdm_arena_chunk *chunk)
+{
+    while (chunk) {
+        struct tdm_arena_chunk *older = chunk->older;
+        free(chunk);
+        chunk = older;
+    }
+}
+
 void tdm_arena_free(tdm_arena *arena)
 {
-    while (arena->chunk) {
-        struct tdm_arena_chunk *older = arena->chunk->older;
-        free(arena->chunk);
-        arena->chunk = older;
-    }
+    free_chunks(arena->chunk);
+    arena->chunk = NULL;
+}
+
+void tdm_arena_reset(tdm_arena *arena)
+{
+    struct tdm_arena_chunk *kept = arena->chunk;
+    if (!kept)
+        return;
+    free_chunks(kept->older);
+    kept->older = NULL;
+    memset(kept->bytes, 0, kept->used);
+    kept->used = 0;
 }

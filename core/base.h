@@ -44,6 +44,9 @@ char *tdm_arena_strndup(tdm_arena *arena, const char *text, size_t n);
 char *tdm_arena_printf(tdm_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void tdm_arena_free(tdm_arena *arena);
+/* As tdm_arena_free, but keeps the newest chunk for what is allocated next: touching memory for the
+ * first time costs more than clearing it. */
+void tdm_arena_reset(tdm_arena *arena);
 
 /* Typed allocation of `count` zeroed elements. */
 #define TDM_ALLOC(arena, type, count)                                                              \

@@ -1,5 +1,5 @@
 /* calls.c: finds which communication ops of different ranks are one call. */
-#include "outline.h"
+#include "calls.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -69,17 +69,17 @@ typedef struct user_counter {
     uint32_t next_call;
 } user_counter;
 
-static tdm_code start_rank(const tdm_plan *plan, const tdm_outline *outline, uint32_t rank,
+static tdm_code start_rank(const tdm_plan *plan, const tdm_program *program, uint32_t rank,
                            table *t, user_counter *counters, uint32_t *n_calls, tdm_error *err)
 {
-    for (uint32_t u = 0; u < outline->n_users; u++) {
-        counters[u] = (user_counter){.id = tdm_comm_identify(plan, rank, &outline->users[u]).id};
+    for (uint32_t u = 0; u < program->n_users; u++) {
+        counters[u] = (user_counter){.id = tdm_comm_identify(plan, rank, &program->users[u]).id};
         while (counters[counters[u].shared_with].id != counters[u].id)
             counters[u].shared_with++;
     }
-    for (uint32_t i = 0; i < outline->n_comms; i++)
-        counters[counters[outline->comm_user[i]].shared_with].n_ops++;
-    for (uint32_t u = 0; u < outline->n_users; u++) {
+    for (uint32_t i = 0; i < program->n_comms; i++)
+        counters[counters[program->comm_user[i]].shared_with].n_ops++;
+    for (uint32_t u = 0; u < program->n_users; u++) {
         if (counters[u].shared_with != u)
             continue;
         tdm_code code =
@@ -91,54 +91,54 @@ static tdm_code start_rank(const tdm_plan *plan, const tdm_outline *outline, uin
 }
 
 /* Upper bound of the number of calls: one per op. */
-static uint64_t count_comms(const tdm_plan *plan, const tdm_outline *outlines)
+static uint64_t count_comms(const tdm_plan *plan, const tdm_program *programs)
 {
     uint64_t n = 0;
     for (uint32_t rank = 0; rank < plan->mesh.world; rank++)
-        n += outlines[plan->role_of[rank]].n_comms;
+        n += programs[plan->role_of[rank]].n_comms;
     return n;
 }
 
-static void match_rank(const tdm_outline *outline, const tdm_rank_trace *trace,
+static void match_rank(const tdm_program *program, const tdm_rank_trace *trace,
                        user_counter *counters, uint32_t *call_of, double *arrived_s)
 {
-    for (uint32_t i = 0; i < outline->n_comms; i++) {
-        call_of[i] = counters[counters[outline->comm_user[i]].shared_with].next_call++;
+    for (uint32_t i = 0; i < program->n_comms; i++) {
+        call_of[i] = counters[counters[program->comm_user[i]].shared_with].next_call++;
         arrived_s[call_of[i]] =
-            fmax(arrived_s[call_of[i]], trace->spans[outline->comm_op[i]].start_s);
+            fmax(arrived_s[call_of[i]], trace->spans[program->comm_op[i]].start_s);
     }
 }
 
-static uint32_t most_users(const tdm_plan *plan, const tdm_outline *outlines)
+static uint32_t most_users(const tdm_plan *plan, const tdm_program *programs)
 {
     uint32_t most = 0;
     for (uint32_t role = 0; role < plan->n_roles; role++)
-        most = outlines[role].n_users > most ? outlines[role].n_users : most;
+        most = programs[role].n_users > most ? programs[role].n_users : most;
     return most;
 }
 
-tdm_code tdm_calls_match(tdm_arena *arena, const tdm_plan *plan, const tdm_outline *outlines,
+tdm_code tdm_calls_match(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
                          const tdm_trace *trace, tdm_calls *calls, tdm_error *err)
 {
-    uint64_t n_comms = count_comms(plan, outlines);
+    uint64_t n_comms = count_comms(plan, programs);
     tdm_calls found = {.of_rank = TDM_ALLOC(arena, const uint32_t *, plan->mesh.world),
                        .arrived_s = TDM_ALLOC(arena, double, n_comms)};
     for (uint64_t i = 0; i < n_comms; i++)
         found.arrived_s[i] = -INFINITY;
     table t = {.arena = arena};
-    user_counter *counters = TDM_ALLOC(arena, user_counter, most_users(plan, outlines));
+    user_counter *counters = TDM_ALLOC(arena, user_counter, most_users(plan, programs));
     for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
-        const tdm_outline *outline = &outlines[plan->role_of[rank]];
-        if (trace->ranks[rank].n_ops != outline->n_ops)
+        const tdm_program *program = &programs[plan->role_of[rank]];
+        if (trace->ranks[rank].n_ops != program->n_ops)
             return tdm_error_add(err, TDM_E_INTERNAL,
                                  "rank %" PRIu32 ": the trace has %" PRIu32
                                  " ops, the plan %" PRIu32,
-                                 rank, trace->ranks[rank].n_ops, outline->n_ops);
-        tdm_code code = start_rank(plan, outline, rank, &t, counters, &found.n_calls, err);
+                                 rank, trace->ranks[rank].n_ops, program->n_ops);
+        tdm_code code = start_rank(plan, program, rank, &t, counters, &found.n_calls, err);
         if (code != TDM_OK)
             return code;
-        uint32_t *call_of = TDM_ALLOC(arena, uint32_t, outline->n_comms);
-        match_rank(outline, &trace->ranks[rank], counters, call_of, found.arrived_s);
+        uint32_t *call_of = TDM_ALLOC(arena, uint32_t, program->n_comms);
+        match_rank(program, &trace->ranks[rank], counters, call_of, found.arrived_s);
         found.of_rank[rank] = call_of;
     }
     *calls = found;

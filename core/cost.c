@@ -17,21 +17,34 @@ static double roofline(const tdm_device *device, tdm_dtype dtype, double flops, 
     return fmax(fmax(compute_s, memory_s), device->kernel_floor_s.value);
 }
 
-static double gemm(const tdm_device *device, const tdm_op *op, double flops)
+/* Bytes that a product moves for each element of its result. A gradient of weights is added to what
+ * earlier microbatches left, in the gradients' own type: read and written. Source: Megatron-LM's
+ * gradient accumulation fusion (wgrad_gemm_accum_fp32). */
+static double result_bytes(const tdm_plan *plan, const tdm_op *op)
+{
+    if (op->pass == TDM_PASS_W)
+        return 2.0 * tdm_dtype_bytes(plan->training.grad_dtype);
+    return tdm_dtype_bytes(op->dtype);
+}
+
+static double gemm(const tdm_device *device, const tdm_plan *plan, const tdm_op *op, double flops)
 {
     double m = (double)op->u.gemm.m, n = (double)op->u.gemm.n, k = (double)op->u.gemm.k;
-    double bytes = (m * k + k * n + m * n) * op->u.gemm.batch * tdm_dtype_bytes(op->dtype);
+    double bytes = ((m * k + k * n) * tdm_dtype_bytes(op->dtype) + m * n * result_bytes(plan, op)) *
+                   op->u.gemm.batch;
     return roofline(device, op->dtype, flops, device->gemm_efficiency.value, bytes);
 }
 
-/* Rows of all local experts plus the weights of each of them. */
+/* Rows of all local experts plus the weights of each of them, or their gradients. */
 static double grouped(const tdm_device *device, const tdm_plan *plan, double tokens,
                       const tdm_op *op)
 {
     double n = (double)op->u.grouped.n, k = (double)op->u.grouped.k;
     double n_local = (double)plan->model.num_experts / plan->mesh.ep;
     double flops = 2.0 * tokens * n * k;
-    double bytes = (tokens * (n + k) + n_local * n * k) * tdm_dtype_bytes(op->dtype);
+    double matrix_bytes =
+        op->u.grouped.rows_inner ? result_bytes(plan, op) : tdm_dtype_bytes(op->dtype);
+    double bytes = tokens * (n + k) * tdm_dtype_bytes(op->dtype) + n_local * n * k * matrix_bytes;
     return roofline(device, op->dtype, flops, device->grouped_gemm_efficiency.value, bytes);
 }
 
@@ -52,27 +65,20 @@ static double attention(const tdm_device *device, const tdm_op *op, double flops
     return roofline(device, op->dtype, work, efficiency, bytes);
 }
 
-double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, uint32_t rank,
-                   const tdm_instance *instance)
+double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, const tdm_op *op,
+                   uint64_t tokens)
 {
-    const tdm_op *op = instance->op;
     switch (op->kind) {
     case TDM_OP_TIMED:
         return op->u.timed.seconds;
     case TDM_OP_GEMM:
-        return gemm(device, op, tdm_op_flops(plan, rank, instance));
+        return gemm(device, plan, op, tdm_op_flops(plan, 0, &(tdm_instance){.op = op}));
     case TDM_OP_GROUPED_GEMM:
-        return grouped(
-            device, plan,
-            (double)tdm_plan_tokens(plan, rank, instance->layer, instance->pass.microbatch), op);
+        return grouped(device, plan, (double)tokens, op);
     case TDM_OP_ATTENTION:
     case TDM_OP_ATTENTION_BACKWARD:
-        return attention(device, op, tdm_op_flops(plan, rank, instance));
+        return attention(device, op, tdm_op_flops(plan, 0, &(tdm_instance){.op = op}));
     case TDM_OP_MEMORY: {
-        uint64_t tokens =
-            op->u.memory.bytes.per_token
-                ? tdm_plan_tokens(plan, rank, instance->layer, instance->pass.microbatch)
-                : 0;
         double bytes = (double)tdm_size_eval(op->u.memory.bytes, tokens);
         return fmax(bytes / (device->memory_bytes_per_s.value * device->memory_efficiency.value),
                     device->kernel_floor_s.value);

@@ -6,9 +6,10 @@
 
 #include "plan.h"
 
-/* Seconds of a compute op (GEMM ... TIMED) of this rank; never negative. */
-double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, uint32_t rank,
-                   const tdm_instance *instance);
+/* Seconds of a compute op (GEMM ... TIMED) of a rank whose experts receive so many token-expert
+ * pairs; never negative. */
+double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, const tdm_op *op,
+                   uint64_t tokens);
 
 /* The worst grade among the numbers that tdm_cost_op uses. */
 tdm_grade tdm_cost_grade(const tdm_device *device);

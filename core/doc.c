@@ -179,13 +179,16 @@ static void report_syntax(builder *b, const yaml_parser_t *parser, const char *b
         return;
     }
     const char *problem = parser->problem ? parser->problem : "out of memory";
+    const char *language = tdm_doc_is_json(b->path) ? "JSON" : "YAML";
     if (parser->context)
         tdm_error_add(b->err, TDM_E_INVALID,
-                      "%s:%zu:%zu: not valid YAML: %s (%s that begins in line %zu)", b->path,
-                      parser->problem_mark.line + 1, parser->problem_mark.column + 1, problem,
-                      parser->context, parser->context_mark.line + 1);
+                      "%s:%zu:%zu: not valid %s: %s (%s that begins in line %zu)", b->path,
+                      parser->problem_mark.line + 1, parser->problem_mark.column + 1, language,
+                      problem, parser->context, parser->context_mark.line + 1);
     else
-        complain(b, parser->problem_mark, "not valid YAML: ", problem);
+        tdm_error_add(b->err, TDM_E_INVALID, "%s:%zu:%zu: not valid %s: %s", b->path,
+                      parser->problem_mark.line + 1, parser->problem_mark.column + 1, language,
+                      problem);
     b->failed = true;
 }
 
@@ -318,5 +321,7 @@ tdm_code tdm_doc_read(tdm_arena *arena, const char *path, tdm_node **root, tdm_e
     fclose(file);
     if (code != TDM_OK)
         return code;
+    if (tdm_doc_is_json(path))
+        n_bytes = tdm_doc_join_surrogates(bytes, n_bytes);
     return tdm_doc_parse(arena, path, bytes, n_bytes, root, err);
 }

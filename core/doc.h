@@ -31,6 +31,12 @@ tdm_code tdm_doc_read(tdm_arena *arena, const char *path, tdm_node **root, tdm_e
 tdm_code tdm_doc_parse(tdm_arena *arena, const char *path, const char *bytes, size_t n_bytes,
                        tdm_node **root, tdm_error *err);
 
+/* JSON is read as the part of YAML that it is. Whether a path names JSON: it ends in ".json". */
+bool tdm_doc_is_json(const char *path);
+/* What of JSON is not YAML: a character beyond the first 65,536 as two escapes, "\ud83d\ude00". They
+ * become one, in place; returns the new length. */
+size_t tdm_doc_join_surrogates(char *bytes, size_t n_bytes);
+
 /* Sets keys[0].keys[1]... of the tree to a YAML value, replacing what is there and making maps on
  * the way. `mark`
  * ("--set:a.b.c") becomes the path of the new nodes. Fails when a list or a scalar is in the way.

@@ -10,6 +10,7 @@
 
 #include "collective.h"
 #include "cost.h"
+#include "program.h"
 #include "trace.h"
 
 typedef struct tdm_machine {
@@ -25,7 +26,8 @@ tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_mach
  * communicator. */
 typedef struct tdm_comm {
     uint32_t rank;
-    tdm_instance instance;
+    uint32_t user; /* of its role's program: which of the rank's communicators */
+    const tdm_instance *instance;
     double ready_s;    /* issue and waits are done; its stream may still be busy */
     uint64_t sequence; /* 1, 2, ... on its stream */
 } tdm_comm;
@@ -38,11 +40,17 @@ typedef enum tdm_walk {
     TDM_WALK_END,
 } tdm_walk;
 
-/* A table of op durations by template, shared by the walkers of one plan. */
-typedef struct tdm_costs tdm_costs;
-tdm_costs *tdm_costs_new(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine);
-/* Host time to issue one op: the device's, or 0 for pass times. */
-double tdm_costs_launch_s(const tdm_costs *costs);
+/* The programs of a plan with how long their compute ops take on a machine, shared by the walkers
+ * of all ranks. */
+typedef struct tdm_costs {
+    const tdm_plan *plan;
+    const tdm_device *device;
+    double launch_s;              /* host time to issue one op: the device's, or 0 for pass times */
+    const tdm_program *programs;  /* [n_roles] */
+    const double *const *seconds; /* [n_roles][n_ops] of compute ops; NAN: depends on the tokens
+                                     routed to the rank */
+} tdm_costs;
+const tdm_costs *tdm_costs_new(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine);
 
 tdm_walker *tdm_walker_new(tdm_arena *arena, const tdm_plan *plan, const tdm_costs *costs,
                            uint32_t rank, tdm_rank_trace *trace);

@@ -5,12 +5,19 @@
 #include <assert.h>
 #include <math.h>
 
+/* Work of one rank of a role that does not depend on routing. */
+typedef struct role_flops {
+    double model;    /* without recomputation */
+    double hardware; /* with it */
+} role_flops;
+
 /* What the parts of the computation share. */
 typedef struct work {
     tdm_arena scratch_arena;
     const tdm_plan *plan;
     const tdm_trace *trace;
-    tdm_outline *outlines; /* [n_roles] */
+    const tdm_program *programs; /* [n_roles] */
+    role_flops *flops;           /* [n_roles] */
     tdm_calls calls;
     tdm_rank_scratch scratch;
     tdm_pass_total *passes; /* [n_ranks] */
@@ -19,18 +26,33 @@ typedef struct work {
     double model_flops, hardware_flops; /* of all ranks */
 } work;
 
-static void build_outlines(work *w)
+static role_flops flops_of(const tdm_plan *plan, const tdm_program *program)
+{
+    role_flops sum = {0};
+    for (uint32_t i = 0; i < program->n_ops; i++) {
+        const tdm_op *op = program->ops[i].op;
+        if (tdm_op_is_routed(op))
+            continue;
+        double flops = tdm_op_flops(plan, program->rank, &program->ops[i]);
+        sum.hardware += flops;
+        sum.model += op->recompute ? 0 : flops;
+    }
+    return sum;
+}
+
+static void prepare(work *w)
 {
     const tdm_plan *plan = w->plan;
     uint32_t most_comms = 0, most_passes = 0;
-    w->outlines = TDM_ALLOC(&w->scratch_arena, tdm_outline, plan->n_roles);
-    for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
-        tdm_outline *outline = &w->outlines[plan->role_of[rank]];
-        if (outline->role)
+    w->programs = tdm_programs_of(&w->scratch_arena, plan);
+    w->flops = TDM_ALLOC(&w->scratch_arena, role_flops, plan->n_roles);
+    for (uint32_t r = 0; r < plan->n_roles; r++) {
+        const tdm_program *program = &w->programs[r];
+        if (!program->role)
             continue;
-        tdm_outline_build(&w->scratch_arena, plan, rank, outline);
-        most_comms = outline->n_comms > most_comms ? outline->n_comms : most_comms;
-        most_passes = outline->role->n_passes > most_passes ? outline->role->n_passes : most_passes;
+        w->flops[r] = flops_of(plan, program);
+        most_comms = program->n_comms > most_comms ? program->n_comms : most_comms;
+        most_passes = program->role->n_passes > most_passes ? program->role->n_passes : most_passes;
     }
     w->scratch.unissued = TDM_ALLOC(&w->scratch_arena, tdm_stretch, most_comms + 1);
     w->scratch.pass_start = TDM_ALLOC(&w->scratch_arena, double, most_passes);
@@ -46,21 +68,21 @@ static void find_step(work *w)
     double optimizer_end_s = -INFINITY, compute_end_s = -INFINITY, end_s = -INFINITY;
     w->start_s = INFINITY;
     for (uint32_t rank = 0; rank < w->plan->mesh.world; rank++) {
-        const tdm_outline *outline = &w->outlines[w->plan->role_of[rank]];
+        const tdm_program *program = &w->programs[w->plan->role_of[rank]];
         const tdm_span *spans = w->trace->ranks[rank].spans;
         for (uint32_t s = 0; s < TDM_N_STREAMS; s++) {
-            if (outline->n_stream[s] == 0)
+            if (program->n_on_stream[s] == 0)
                 continue;
-            w->start_s = fmin(w->start_s, spans[outline->stream_ops[s][0]].start_s);
-            end_s = fmax(end_s, spans[outline->stream_ops[s][outline->n_stream[s] - 1]].end_s);
+            w->start_s = fmin(w->start_s, spans[program->on_stream[s][0]].start_s);
+            end_s = fmax(end_s, spans[program->on_stream[s][program->n_on_stream[s] - 1]].end_s);
         }
-        if (outline->n_stream[TDM_STREAM_COMPUTE]) {
-            uint32_t n = outline->n_stream[TDM_STREAM_COMPUTE];
+        if (program->n_on_stream[TDM_STREAM_COMPUTE]) {
+            uint32_t n = program->n_on_stream[TDM_STREAM_COMPUTE];
             compute_end_s =
-                fmax(compute_end_s, spans[outline->stream_ops[TDM_STREAM_COMPUTE][n - 1]].end_s);
+                fmax(compute_end_s, spans[program->on_stream[TDM_STREAM_COMPUTE][n - 1]].end_s);
         }
-        for (uint32_t i = outline->first_o; i < outline->n_ops; i++)
-            if (outline->phase[i] == TDM_PASS_O)
+        for (uint32_t i = program->first_o; i < program->n_ops; i++)
+            if (program->phase[i] == TDM_PASS_O)
                 optimizer_end_s = fmax(optimizer_end_s, spans[i].end_s);
     }
     w->end_s = optimizer_end_s > -INFINITY ? fmax(optimizer_end_s, compute_end_s) : end_s;
@@ -68,14 +90,15 @@ static void find_step(work *w)
         w->start_s = w->end_s = 0; /* no ops at all */
 }
 
-static void add_flops(work *w, uint32_t rank, const tdm_outline *outline)
+static void add_flops(work *w, uint32_t rank, const tdm_program *program)
 {
-    w->model_flops += outline->model_flops;
-    w->hardware_flops += outline->hardware_flops;
-    for (uint32_t r = 0; r < outline->n_routed; r++) {
-        double flops = tdm_op_flops(w->plan, rank, &outline->routed[r]);
+    w->model_flops += w->flops[w->plan->role_of[rank]].model;
+    w->hardware_flops += w->flops[w->plan->role_of[rank]].hardware;
+    for (uint32_t r = 0; r < program->n_routed; r++) {
+        const tdm_instance *in = &program->ops[program->routed[r]];
+        double flops = tdm_op_flops(w->plan, rank, in);
         w->hardware_flops += flops;
-        w->model_flops += outline->routed[r].op->recompute ? 0 : flops;
+        w->model_flops += in->op->recompute ? 0 : flops;
     }
 }
 
@@ -94,8 +117,8 @@ static void add_waterfall(tdm_waterfall *sum, const tdm_waterfall *part, double 
 static void run_ranks(work *w, tdm_figures *f)
 {
     for (uint32_t rank = 0; rank < f->n_ranks; rank++) {
-        const tdm_outline *outline = &w->outlines[w->plan->role_of[rank]];
-        tdm_rank_run run = {outline,
+        const tdm_program *program = &w->programs[w->plan->role_of[rank]];
+        tdm_rank_run run = {program,
                             w->trace->ranks[rank].spans,
                             w->calls.of_rank[rank],
                             w->calls.arrived_s,
@@ -104,11 +127,11 @@ static void run_ranks(work *w, tdm_figures *f)
                             w->end_s};
         tdm_rank_figures *figures = &f->ranks[rank];
         figures->rank = rank;
-        figures->stage = outline->role->stage;
+        figures->stage = program->role->stage;
         tdm_rank_times(&run, &w->scratch, figures);
         tdm_rank_passes(&run, &w->scratch, &w->passes[rank]);
         tdm_rank_comms(w->plan, rank, &run, &w->scratch, w->comms);
-        add_flops(w, rank, outline);
+        add_flops(w, rank, program);
         add_waterfall(&f->waterfall, &figures->waterfall, 1.0 / f->n_ranks);
     }
 }
@@ -272,8 +295,8 @@ tdm_code tdm_figures_compute(tdm_arena *arena, const tdm_plan *plan, const tdm_t
 {
     assert(trace->n_ranks == plan->mesh.world && trace->n_ranks > 0);
     work w = {.plan = plan, .trace = trace};
-    build_outlines(&w);
-    tdm_code code = tdm_calls_match(&w.scratch_arena, plan, w.outlines, trace, &w.calls, err);
+    prepare(&w);
+    tdm_code code = tdm_calls_match(&w.scratch_arena, plan, w.programs, trace, &w.calls, err);
     if (code == TDM_OK) {
         tdm_figures f = {.n_ranks = plan->mesh.world, .n_stages = plan->mesh.pp};
         f.ranks = TDM_ALLOC(arena, tdm_rank_figures, f.n_ranks);

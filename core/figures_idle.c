@@ -23,10 +23,10 @@ tdm_sweep tdm_sweep_begin(const tdm_rank_run *run, double *transfer_by_key)
 static tdm_activity stream_activity(tdm_sweep *sweep, uint32_t stream, double time_s,
                                     double *until_s, uint32_t *comm)
 {
-    const tdm_outline *outline = sweep->run->outline;
+    const tdm_program *program = sweep->run->program;
     const tdm_span *spans = sweep->run->spans;
-    const uint32_t *ops = outline->stream_ops[stream];
-    uint32_t i = sweep->next[stream], n = outline->n_stream[stream];
+    const uint32_t *ops = program->on_stream[stream];
+    uint32_t i = sweep->next[stream], n = program->n_on_stream[stream];
     while (i < n && spans[ops[i]].end_s <= time_s)
         i++;
     sweep->next[stream] = i;
@@ -37,12 +37,12 @@ static tdm_activity stream_activity(tdm_sweep *sweep, uint32_t stream, double ti
         *until_s = least(*until_s, span->start_s);
         return TDM_ACTIVITY_NONE;
     }
-    *comm = outline->comm[ops[i]];
+    *comm = program->comm[ops[i]];
     double arrived_s = sweep->run->arrived_s[sweep->run->call_of[*comm]];
     if (arrived_s > time_s && arrived_s < span->end_s) {
         *until_s = least(*until_s, arrived_s);
-        return tdm_op_is_p2p(outline->ops[ops[i]]->kind) ? TDM_ACTIVITY_P2P_WAIT
-                                                         : TDM_ACTIVITY_WAIT;
+        return tdm_op_is_p2p(program->ops[ops[i]].op->kind) ? TDM_ACTIVITY_P2P_WAIT
+                                                            : TDM_ACTIVITY_WAIT;
     }
     *until_s = least(*until_s, span->end_s);
     return TDM_ACTIVITY_TRANSFER;
@@ -51,17 +51,17 @@ static tdm_activity stream_activity(tdm_sweep *sweep, uint32_t stream, double ti
 /* Finds what goes on at time_s, and until when. */
 static void look(tdm_sweep *sweep, double time_s)
 {
-    const tdm_outline *outline = sweep->run->outline;
+    const tdm_program *program = sweep->run->program;
     sweep->activity = TDM_ACTIVITY_NONE;
     sweep->until_s = INFINITY;
     for (uint32_t s = TDM_STREAM_COMPUTE + 1; s < TDM_N_STREAMS; s++) {
-        if (sweep->next[s] == outline->n_stream[s])
+        if (sweep->next[s] == program->n_on_stream[s])
             continue;
         uint32_t comm = 0;
         tdm_activity what = stream_activity(sweep, s, time_s, &sweep->until_s, &comm);
         if (what > sweep->activity) {
             sweep->activity = what;
-            sweep->key = outline->comm_key[comm];
+            sweep->key = program->comm_key[comm];
         }
     }
 }
@@ -101,17 +101,17 @@ void tdm_sweep_add(tdm_sweep *sweep, double from_s, double to_s, tdm_cover *cove
  * that ended then, TDM_NO_OP when all was ready at from_s. */
 static double ready_s(const tdm_rank_run *run, uint32_t op, double from_s, uint32_t *last)
 {
-    const tdm_outline *outline = run->outline;
+    const tdm_program *program = run->program;
     double ready = from_s;
     *last = TDM_NO_OP;
-    for (uint32_t w = outline->first_wait[op]; w < outline->first_wait[op + 1]; w++) {
-        if (run->spans[outline->waits[w]].end_s > ready) {
-            *last = outline->waits[w];
+    for (uint32_t w = program->first_wait[op]; w < program->first_wait[op + 1]; w++) {
+        if (run->spans[program->waits[w].op].end_s > ready) {
+            *last = program->waits[w].op;
             ready = run->spans[*last].end_s;
         }
     }
-    if (outline->ordinal[op] > 0) {
-        uint32_t previous = outline->stream_ops[outline->stream[op]][outline->ordinal[op] - 1];
+    if (program->number[op] > 1) {
+        uint32_t previous = program->on_stream[program->stream[op]][program->number[op] - 2];
         if (run->spans[previous].end_s > ready) {
             *last = previous;
             ready = run->spans[previous].end_s;

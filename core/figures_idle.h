@@ -2,11 +2,11 @@
 #ifndef TDM_FIGURES_IDLE_H
 #define TDM_FIGURES_IDLE_H
 
-#include "outline.h"
+#include "calls.h"
 
 /* One rank's run, as the code behind the figures sees it. */
 typedef struct tdm_rank_run {
-    const tdm_outline *outline;
+    const tdm_program *program;
     const tdm_span *spans;   /* [n_ops] */
     const uint32_t *call_of; /* [n_comms] */
     const double *arrived_s; /* [call] start of the last member */

@@ -13,10 +13,10 @@ typedef struct window {
 
 static window optimizer_window(const tdm_rank_run *run)
 {
-    const tdm_outline *outline = run->outline;
+    const tdm_program *program = run->program;
     window o = {INFINITY, -INFINITY, TDM_NO_OP};
-    for (uint32_t i = outline->first_o; i < outline->n_ops; i++) {
-        if (outline->phase[i] != TDM_PASS_O)
+    for (uint32_t i = program->first_o; i < program->n_ops; i++) {
+        if (program->phase[i] != TDM_PASS_O)
             continue;
         if (run->spans[i].start_s < o.start_s) {
             o.start_s = run->spans[i].start_s;
@@ -26,8 +26,8 @@ static window optimizer_window(const tdm_rank_run *run)
     }
     if (o.first == TDM_NO_OP)
         return (window){INFINITY, INFINITY, TDM_NO_OP};
-    if (outline->last_compute != TDM_NO_OP)
-        o.start_s = fmax(o.start_s, run->spans[outline->last_compute].end_s);
+    if (program->last_compute != TDM_NO_OP)
+        o.start_s = fmax(o.start_s, run->spans[program->last_compute].end_s);
     o.end_s = fmax(o.start_s, fmin(o.end_s, run->end_s));
     return o;
 }
@@ -78,10 +78,10 @@ static void add_idle(idle_sum *sum, double from_s, double to_s, uint32_t next_op
 static void walk_compute(const tdm_rank_run *run, idle_sum *sum, long double *passes_s,
                          long double *all_s)
 {
-    const tdm_outline *outline = run->outline;
+    const tdm_program *program = run->program;
     double time_s = run->start_s;
-    for (uint32_t c = 0; c < outline->n_stream[TDM_STREAM_COMPUTE]; c++) {
-        uint32_t i = outline->stream_ops[TDM_STREAM_COMPUTE][c];
+    for (uint32_t c = 0; c < program->n_on_stream[TDM_STREAM_COMPUTE]; c++) {
+        uint32_t i = program->on_stream[TDM_STREAM_COMPUTE][c];
         const tdm_span *span = &run->spans[i];
         if (span->start_s > time_s) {
             add_idle(sum, time_s, span->start_s, i);
@@ -90,7 +90,7 @@ static void walk_compute(const tdm_rank_run *run, idle_sum *sum, long double *pa
         if (span->end_s <= time_s)
             continue;
         *all_s += span->end_s - time_s;
-        *passes_s += outline->phase[i] == TDM_PASS_O ? 0 : span->end_s - time_s;
+        *passes_s += program->phase[i] == TDM_PASS_O ? 0 : span->end_s - time_s;
         time_s = span->end_s;
     }
     if (run->end_s > time_s)
@@ -140,21 +140,21 @@ void tdm_rank_times(const tdm_rank_run *run, tdm_rank_scratch *scratch, tdm_rank
  * and the TP and EP communication. Transfers between stages are the pipeline's, not the pass's. */
 static void find_passes(const tdm_rank_run *run, tdm_rank_scratch *scratch)
 {
-    const tdm_outline *outline = run->outline;
-    for (uint32_t p = 0; p < outline->role->n_passes; p++) {
+    const tdm_program *program = run->program;
+    for (uint32_t p = 0; p < program->role->n_passes; p++) {
         scratch->pass_start[p] = INFINITY;
         scratch->pass_end[p] = -INFINITY;
         scratch->pass_w_s[p] = 0;
     }
     for (uint32_t s = TDM_STREAM_COMPUTE; s <= TDM_STREAM_EP; s++) {
-        for (uint32_t c = 0; c < outline->n_stream[s]; c++) {
-            uint32_t i = outline->stream_ops[s][c], p = outline->pass[i];
+        for (uint32_t c = 0; c < program->n_on_stream[s]; c++) {
+            uint32_t i = program->on_stream[s][c], p = program->ops[i].pass_index;
             const tdm_span *span = &run->spans[i];
             if (span->start_s < scratch->pass_start[p])
                 scratch->pass_start[p] = span->start_s;
             if (span->end_s > scratch->pass_end[p])
                 scratch->pass_end[p] = span->end_s;
-            if (s == TDM_STREAM_COMPUTE && outline->phase[i] == TDM_PASS_W)
+            if (s == TDM_STREAM_COMPUTE && program->phase[i] == TDM_PASS_W)
                 scratch->pass_w_s[p] += span->end_s - span->start_s;
         }
     }
@@ -182,7 +182,7 @@ static void add_pass(tdm_pass_total *total, const tdm_pass *pass, double duratio
 
 void tdm_rank_passes(const tdm_rank_run *run, tdm_rank_scratch *scratch, tdm_pass_total *total)
 {
-    const tdm_role *role = run->outline->role;
+    const tdm_role *role = run->program->role;
     *total = (tdm_pass_total){.first_s = INFINITY, .last_s = -INFINITY};
     find_passes(run, scratch);
     double before_s = -INFINITY, last_forward_s = -INFINITY;
@@ -236,11 +236,11 @@ uint64_t tdm_figures_op_bytes(const tdm_plan *plan, uint32_t rank, const tdm_ins
 void tdm_rank_comms(const tdm_plan *plan, uint32_t rank, const tdm_rank_run *run,
                     const tdm_rank_scratch *scratch, tdm_comm_total *totals)
 {
-    const tdm_outline *outline = run->outline;
-    for (uint32_t c = 0; c < outline->n_comms; c++) {
-        const tdm_op *op = outline->ops[outline->comm_op[c]];
-        const tdm_span *span = &run->spans[outline->comm_op[c]];
-        tdm_comm_total *total = &totals[outline->comm_key[c]];
+    const tdm_program *program = run->program;
+    for (uint32_t c = 0; c < program->n_comms; c++) {
+        const tdm_op *op = program->ops[program->comm_op[c]].op;
+        const tdm_span *span = &run->spans[program->comm_op[c]];
+        tdm_comm_total *total = &totals[program->comm_key[c]];
         double transfer_s = fmax(0, span->end_s - run->arrived_s[run->call_of[c]]);
         total->n_calls++;
         total->busy_s += span->end_s - span->start_s;
@@ -249,10 +249,10 @@ void tdm_rank_comms(const tdm_plan *plan, uint32_t rank, const tdm_rank_run *run
         if (op->kind != TDM_OP_ALL_TO_ALL)
             total->bytes += tdm_op_is_p2p(op->kind) ? op->u.p2p.bytes : op->u.collective.bytes;
     }
-    for (uint32_t r = 0; r < outline->n_routed; r++)
-        if (outline->routed[r].op->kind == TDM_OP_ALL_TO_ALL)
-            totals[tdm_comm_key(outline->routed[r].op)].bytes +=
-                tdm_figures_op_bytes(plan, rank, &outline->routed[r]);
+    for (uint32_t r = 0; r < program->n_routed; r++)
+        if (program->ops[program->routed[r]].op->kind == TDM_OP_ALL_TO_ALL)
+            totals[tdm_comm_key(program->ops[program->routed[r]].op)].bytes +=
+                tdm_figures_op_bytes(plan, rank, &program->ops[program->routed[r]]);
     for (uint32_t key = 0; key < TDM_N_COMM_KEYS; key++)
         totals[key].exposed_s += scratch->exposed_by_key[key];
 }

@@ -10,9 +10,9 @@
 
 enum { MAX_NAMES = 256 };
 
-const tdm_file_kind tdm_file_model = {"model", "models", "scenarios/models"};
-const tdm_file_kind tdm_file_topology = {"topology", "topologies", "topologies"};
-const tdm_file_kind tdm_file_device = {"device", "devices", "topologies/devices"};
+const tdm_file_kind tdm_file_model = {"model", "models", "scenarios/models", "config.json"};
+const tdm_file_kind tdm_file_topology = {"topology", "topologies", "topologies", NULL};
+const tdm_file_kind tdm_file_device = {"device", "devices", "topologies/devices", NULL};
 
 static bool ends_in_yaml(const char *name)
 {
@@ -24,7 +24,11 @@ const char *tdm_file_stem(tdm_arena *arena, const char *path)
 {
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
-    return tdm_arena_strndup(arena, name, strlen(name) - (ends_in_yaml(name) ? 5 : 0));
+    size_t length = strlen(name) - (ends_in_yaml(name) ? 5 : 0);
+    /* "...yaml": what is left would be a folder of its own meaning. */
+    if (strspn(name, ".") >= length)
+        length = strlen(name);
+    return tdm_arena_strndup(arena, name, length);
 }
 
 const char *tdm_file_join(tdm_arena *arena, const char *folder, const char *name)
@@ -48,21 +52,38 @@ static bool is_file(const char *path)
     return stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
 }
 
+/* The path itself, or the file in it that it stands for; NULL when neither is there. */
+static const char *open_path(tdm_arena *arena, const tdm_file_kind *kind, const char *path)
+{
+    if (is_file(path))
+        return path;
+    if (!kind->inside)
+        return NULL;
+    size_t length = strlen(path);
+    const char *inner = tdm_arena_printf(
+        arena, "%s%s%s", path, length > 0 && path[length - 1] == '/' ? "" : "/", kind->inside);
+    return is_file(inner) ? inner : NULL;
+}
+
 const char *tdm_file_lookup(tdm_arena *arena, const tdm_file_kind *kind, const char *root,
                             const char *beside, const char *name)
 {
-    const char *candidates[2];
-    if (strchr(name, '/') || ends_in_yaml(name)) {
-        candidates[0] = tdm_file_join(arena, beside, name);
-        candidates[1] = name;
-    } else {
+    const char *candidates[3] = {NULL};
+    size_t n = 0;
+    if (!strchr(name, '/') && !ends_in_yaml(name) && !tdm_doc_is_json(name)) {
         const char *file = tdm_arena_printf(arena, "%s.yaml", name);
-        candidates[0] = tdm_file_join(arena, root, tdm_file_join(arena, kind->folder, file));
-        candidates[1] = tdm_file_join(arena, beside, file);
+        candidates[n++] = tdm_file_join(arena, root, tdm_file_join(arena, kind->folder, file));
+        candidates[n++] = tdm_file_join(arena, beside, file);
+        candidates[n++] = tdm_file_join(arena, beside, name);
+    } else {
+        candidates[n++] = tdm_file_join(arena, beside, name);
+        candidates[n++] = name;
     }
-    for (size_t i = 0; i < TDM_COUNT(candidates); i++)
-        if (is_file(candidates[i]))
-            return candidates[i];
+    for (size_t i = 0; i < n; i++) {
+        const char *found = open_path(arena, kind, candidates[i]);
+        if (found)
+            return found;
+    }
     return NULL;
 }
 
@@ -97,6 +118,9 @@ tdm_code tdm_file_find(tdm_arena *arena, const tdm_file_kind *kind, const char *
     }
     char quoted[TDM_QUOTE_SIZE];
     tdm_node_quote(quoted, node->text);
+    if (kind->inside && (strchr(node->text, '/') || tdm_doc_is_json(node->text)))
+        return tdm_node_error(node, err, "%s: no such file, nor a folder that holds %s", quoted,
+                              kind->inside);
     const char *names[MAX_NAMES];
     size_t n = list_names(arena, tdm_file_join(arena, root, kind->folder), names);
     const char *near = tdm_suggest(node->text, names, n);

@@ -12,7 +12,7 @@
  * ZeRO-1 shards that over the parameter's replicas. Source: Rajbhandari et al. 2020, ZeRO,
  * section 3.1 and 5.1 (2 + 2 + 12 bytes, the 12 divided by the replicas); gradients have a dtype of
  * their own, as in Megatron-LM's distributed optimizer. */
-static void param_bytes(const tdm_plan *plan, const tdm_param *param, uint64_t bytes[TDM_N_CLASSES])
+void tdm_layout_param(const tdm_plan *plan, const tdm_param *param, uint64_t bytes[TDM_N_CLASSES])
 {
     memset(bytes, 0, sizeof bytes[0] * TDM_N_CLASSES);
     bytes[TDM_CLASS_WEIGHTS] = param->count * tdm_dtype_bytes(plan->training.dtype);
@@ -39,7 +39,7 @@ static void static_bytes(const tdm_plan *plan, uint32_t rank, uint64_t bytes[TDM
             const tdm_kind *kind = &plan->kinds[block->kind];
             for (uint32_t p = 0; p < kind->n_params; p++) {
                 uint64_t one[TDM_N_CLASSES];
-                param_bytes(plan, &kind->params[p], one);
+                tdm_layout_param(plan, &kind->params[p], one);
                 for (uint32_t k = 0; k < TDM_N_CLASSES; k++) {
                     bytes[k] += block->count * one[k];
                     *aligned += block->count * tdm_ceil_div(one[k], TDM_ALIGNMENT) * TDM_ALIGNMENT;
@@ -58,7 +58,7 @@ void tdm_layout_static(const tdm_plan *plan, uint32_t rank, uint64_t bytes[TDM_N
 
 /* What is used again for every rank. */
 typedef struct placer {
-    tdm_arena scratch;
+    tdm_arena scratch, of_role;
     tdm_heap *heaps[TDM_N_HEAPS];
     uint64_t *sizes;   /* [n_tensors] of the rank at hand */
     uint32_t *blocks;  /* [n_tensors] */
@@ -70,6 +70,12 @@ static void placer_init(placer *p)
     *p = (placer){0};
     for (uint32_t h = 0; h < TDM_N_HEAPS; h++)
         p->heaps[h] = tdm_heap_new(&p->scratch);
+}
+
+static void placer_free(placer *p)
+{
+    tdm_arena_free(&p->scratch);
+    tdm_arena_free(&p->of_role);
 }
 
 static void placer_room(placer *p, uint64_t n_tensors)
@@ -148,23 +154,21 @@ static void stack_heaps(const placer *p, const tdm_layout_events *events, tdm_la
             offsets[events->events[e].tensor] += base[events->events[e].heap];
 }
 
+/* Offsets go to `offsets` [n_tensors] unless that is NULL. */
 static void place_rank(tdm_arena *arena, placer *p, const tdm_layout_events *events, uint32_t rank,
-                       bool want_offsets, tdm_layout *layout)
+                       uint64_t *offsets, tdm_layout *layout)
 {
     const tdm_role *role = events->role;
     placer_room(p, events->n_tensors);
     tdm_layout_sizes(events, rank, p->sizes);
     for (uint32_t h = 0; h < TDM_N_HEAPS; h++)
         tdm_heap_reset(p->heaps[h]);
-    uint64_t *offsets = NULL;
-    if (want_offsets) {
-        offsets = TDM_ALLOC(arena, uint64_t, events->n_tensors);
+    if (offsets)
         memset(offsets, 0xff, sizeof *offsets * events->n_tensors);
-    }
     uint64_t *timeline = TDM_ALLOC(arena, uint64_t, role->n_passes * (size_t)TDM_N_CLASSES);
     *layout = (tdm_layout){.rank = rank,
                            .offsets = offsets,
-                           .n_offsets = want_offsets ? events->n_tensors : 0,
+                           .n_offsets = offsets ? events->n_tensors : 0,
                            .chunk_base = events->chunk_base,
                            .chunk_stride = events->chunk_stride,
                            .slot_base = events->slot_base,
@@ -185,35 +189,53 @@ tdm_code tdm_layout_build(tdm_arena *arena, const tdm_plan *plan, uint32_t rank,
     placer_init(&p);
     tdm_layout_events events;
     tdm_code code = tdm_layout_collect(arena, &p.scratch, plan, rank, &events, err);
-    if (code == TDM_OK)
-        place_rank(arena, &p, &events, rank, want_offsets, layout);
-    tdm_arena_free(&p.scratch);
+    if (code == TDM_OK) {
+        uint64_t *offsets = want_offsets ? TDM_ALLOC(arena, uint64_t, events.n_tensors) : NULL;
+        place_rank(arena, &p, &events, rank, offsets, layout);
+    }
+    placer_free(&p);
     return code;
 }
 
+/* What to do with the offsets of all ranks. */
+typedef struct offset_use {
+    bool keep;
+    tdm_layout_visit *visit; /* NULL: nobody looks */
+    void *context;
+} offset_use;
+
 /* Lays out all ranks of a role. Where sizes do not depend on the rank, one placement serves all. */
 static tdm_code build_role(tdm_arena *arena, placer *p, const tdm_plan *plan, uint32_t first,
-                           bool want_offsets, tdm_layout *layouts, tdm_error *err)
+                           const offset_use *use, tdm_layout *layouts, tdm_error *err)
 {
     tdm_layout_events events;
-    tdm_code code = tdm_layout_collect(arena, &p->scratch, plan, first, &events, err);
-    if (code != TDM_OK)
-        return code;
-    for (uint32_t rank = first; rank < plan->mesh.world; rank++) {
+    tdm_arena_reset(&p->of_role);
+    tdm_code code = tdm_layout_collect(arena, &p->of_role, plan, first, &events, err);
+    uint64_t *shown =
+        code == TDM_OK && use->visit ? TDM_ALLOC(&p->of_role, uint64_t, events.n_tensors) : NULL;
+    for (uint32_t rank = first; rank < plan->mesh.world && code == TDM_OK; rank++) {
         if (plan->role_of[rank] != plan->role_of[first])
             continue;
         if (rank == first || events.sizes_vary) {
-            place_rank(arena, p, &events, rank, want_offsets, &layouts[rank]);
+            uint64_t *kept = use->keep ? TDM_ALLOC(arena, uint64_t, events.n_tensors) : NULL;
+            place_rank(arena, p, &events, rank, use->keep ? kept : shown, &layouts[rank]);
         } else {
             layouts[rank] = layouts[first];
             layouts[rank].rank = rank;
         }
+        if (use->visit)
+            code = use->visit(use->context, &layouts[rank], err);
     }
-    return TDM_OK;
+    for (uint32_t rank = first; rank < plan->mesh.world && !use->keep; rank++)
+        if (plan->role_of[rank] == plan->role_of[first]) {
+            layouts[rank].offsets = NULL;
+            layouts[rank].n_offsets = 0;
+        }
+    return code;
 }
 
-tdm_code tdm_layout_build_all(tdm_arena *arena, const tdm_plan *plan, bool want_offsets,
-                              tdm_layout *layouts, tdm_error *err)
+static tdm_code build_ranks(tdm_arena *arena, const tdm_plan *plan, const offset_use *use,
+                            tdm_layout *layouts, tdm_error *err)
 {
     tdm_code code = TDM_OK;
     placer p;
@@ -224,10 +246,23 @@ tdm_code tdm_layout_build_all(tdm_arena *arena, const tdm_plan *plan, bool want_
         if (done[plan->role_of[rank]])
             continue;
         done[plan->role_of[rank]] = true;
-        code = build_role(arena, &p, plan, rank, want_offsets, built, err);
+        code = build_role(arena, &p, plan, rank, use, built, err);
     }
     if (code == TDM_OK)
         memcpy(layouts, built, sizeof *layouts * plan->mesh.world);
-    tdm_arena_free(&p.scratch);
+    placer_free(&p);
     return code;
+}
+
+tdm_code tdm_layout_build_all(tdm_arena *arena, const tdm_plan *plan, bool want_offsets,
+                              tdm_layout *layouts, tdm_error *err)
+{
+    return build_ranks(arena, plan, &(offset_use){.keep = want_offsets}, layouts, err);
+}
+
+tdm_code tdm_layout_build_each(tdm_arena *arena, const tdm_plan *plan, tdm_layout_visit *visit,
+                               void *context, tdm_layout *layouts, tdm_error *err)
+{
+    return build_ranks(arena, plan, &(offset_use){.visit = visit, .context = context}, layouts,
+                       err);
 }

@@ -4,7 +4,7 @@
 #ifndef TDM_LAYOUT_H
 #define TDM_LAYOUT_H
 
-#include "plan.h"
+#include "program.h"
 
 #define TDM_ALIGNMENT 256u /* of every tensor, as cudaMalloc gives */
 
@@ -36,6 +36,13 @@ tdm_code tdm_layout_build(tdm_arena *arena, const tdm_plan *plan, uint32_t rank,
 tdm_code tdm_layout_build_all(tdm_arena *arena, const tdm_plan *plan, bool want_offsets,
                               tdm_layout *layouts, tdm_error *err);
 
+/* The same; every layout is shown once, rank by rank of one role after the other, while its offsets
+ * are at hand. They are gone afterwards: those of all ranks together may be large. Stops with the
+ * first failure. */
+typedef tdm_code tdm_layout_visit(void *context, const tdm_layout *layout, tdm_error *err);
+tdm_code tdm_layout_build_each(tdm_arena *arena, const tdm_plan *plan, tdm_layout_visit *visit,
+                               void *context, tdm_layout *layouts, tdm_error *err);
+
 /* Index into layout->offsets. */
 static inline uint64_t tdm_layout_index(const tdm_layout *layout, uint32_t chunk,
                                         uint32_t microbatch, uint32_t position, uint32_t slot)
@@ -44,22 +51,10 @@ static inline uint64_t tdm_layout_index(const tdm_layout *layout, uint32_t chunk
            layout->slot_base[chunk][position] + slot;
 }
 
-/* Bytes of weights, gradients and optimizer state of a rank, by class. */
+/* Bytes of one parameter's weights, gradients and optimizer state on a rank, by class. */
+void tdm_layout_param(const tdm_plan *plan, const tdm_param *param, uint64_t bytes[TDM_N_CLASSES]);
+
+/* The same of all that a rank holds. */
 void tdm_layout_static(const tdm_plan *plan, uint32_t rank, uint64_t bytes[TDM_N_CLASSES]);
-
-/* Happens-before within one rank: positions count ops of a stream in issue order, from 1. */
-typedef struct tdm_clock {
-    uint32_t
-        seen[TDM_N_STREAMS]; /* that many ops of each stream have ended before this op starts */
-} tdm_clock;
-
-typedef struct tdm_hb tdm_hb; /* state of the walk */
-/* A TAIL wait reaches back this far; one that reaches further orders nothing here, which errs on
- * the safe side. */
-#define TDM_TAIL_MAX 31u
-tdm_hb *tdm_hb_new(tdm_arena *arena, uint32_t n_passes);
-/* Call for every op in program order: the clock of what happened before it starts, and its own
- * position on its stream. */
-void tdm_hb_step(tdm_hb *hb, const tdm_instance *instance, tdm_clock *before, uint32_t *position);
 
 #endif

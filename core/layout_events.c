@@ -185,20 +185,16 @@ static tdm_code collect_op(collector *c, const tdm_instance *in, const tdm_clock
 static tdm_code walk(tdm_arena *scratch, collector *c)
 {
     tdm_layout_events *out = c->out;
-    tdm_hb *hb = tdm_hb_new(scratch, out->role->n_passes);
-    tdm_cursor cursor;
-    tdm_cursor_init(&cursor, c->plan, c->rank);
+    const tdm_program *program = tdm_program_of(scratch, c->plan, c->rank);
     uint32_t pass = 0, pass_start = 0;
     tdm_code code = TDM_OK;
-    for (tdm_instance in; code == TDM_OK && tdm_cursor_next(&cursor, &in);) {
-        for (; pass < in.pass_index; pass++)
+    for (uint32_t i = 0; i < program->n_ops && code == TDM_OK; i++) {
+        const tdm_instance *in = &program->ops[i];
+        for (; pass < in->pass_index; pass++)
             out->pass_end[pass] = pass_start = out->n_events;
-        tdm_clock before;
-        uint32_t own;
-        tdm_hb_step(hb, &in, &before, &own);
-        if (in.op->n_refs > 0)
-            code = collect_op(c, &in, &before, own, pass_start);
-        c->n_compute += in.op->stream == TDM_STREAM_COMPUTE;
+        if (in->op->n_refs > 0)
+            code = collect_op(c, in, &program->before[i], program->number[i], pass_start);
+        c->n_compute += in->op->stream == TDM_STREAM_COMPUTE;
     }
     for (; pass < out->role->n_passes; pass++)
         out->pass_end[pass] = out->n_events;

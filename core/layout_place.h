@@ -39,8 +39,8 @@ typedef struct tdm_layout_events {
     bool sizes_vary;    /* with the tokens routed to the rank */
 } tdm_layout_events;
 
-/* Index arrays live in `arena`, the rest in `scratch`. Fails when a tensor is born twice or dies
- * unborn. */
+/* For the role of `rank`. Index arrays live in `arena`, the rest in `scratch`. Fails when a tensor
+ * is born twice or dies unborn. */
 tdm_code tdm_layout_collect(tdm_arena *arena, tdm_arena *scratch, const tdm_plan *plan,
                             uint32_t rank, tdm_layout_events *out, tdm_error *err);
 /* Bytes of every tensor of a rank, [n_tensors]. */

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-static tdm_dims dims_of(const tdm_scenario *sc, const tdm_schedule *schedule)
+tdm_dims tdm_lower_dims(const tdm_scenario *sc, const tdm_schedule *schedule)
 {
     const tdm_parallel *p = &sc->parallel;
     tdm_dims d = {.scenario = sc,
@@ -45,6 +45,14 @@ static tdm_code check_supported(const tdm_scenario *sc, tdm_error *err)
         code = tdm_error_add(
             err, TDM_E_INVALID,
             "parallel.expert_tensor_parallel_size: %u: only 1 is supported with experts", p->etp);
+    if (m->moe_shared_expert_intermediate_size > 0)
+        code = tdm_error_add(err, TDM_E_INVALID,
+                             "model.moe_shared_expert_intermediate_size: %u: only 0 is supported",
+                             m->moe_shared_expert_intermediate_size);
+    if (m->num_experts > 0 && tdm_model_n_expert_layers(m) != m->num_layers)
+        code = tdm_error_add(err, TDM_E_INVALID,
+                             "model.first_k_dense_replace: layers without experts in a model with "
+                             "experts are not supported");
     if (m->num_layers % (p->pp * p->vpp) != 0)
         code = tdm_error_add(
             err, TDM_E_INVALID,
@@ -70,7 +78,7 @@ static tdm_code check_supported(const tdm_scenario *sc, tdm_error *err)
 /* Indices of a model's kinds in plan->kinds. */
 enum { KIND_EMBEDDING, KIND_LAYER, KIND_HEAD, KIND_IN, KIND_OUT, N_MODEL_KINDS };
 
-static void lower_kinds(tdm_arena *arena, const tdm_dims *d, tdm_plan *plan)
+void tdm_lower_kinds(tdm_arena *arena, const tdm_dims *d, tdm_plan *plan)
 {
     if (d->scenario->pass_times.given) {
         uint32_t n_virtual = d->pp * d->vpp;
@@ -103,8 +111,7 @@ static void add_block(tdm_chunk *chunk, tdm_block *blocks, uint32_t kind, uint32
     chunk->n_positions += count;
 }
 
-static void lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage,
-                        tdm_chunk *chunk)
+void tdm_lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage, tdm_chunk *chunk)
 {
     enum { MAX_BLOCKS = 4 };
     tdm_block *blocks = TDM_ALLOC(arena, tdm_block, MAX_BLOCKS);
@@ -155,7 +162,7 @@ static void lower_roles(tdm_arena *arena, const tdm_dims *d, const tdm_schedule 
     for (uint32_t stage = 0; stage < d->pp; stage++) {
         tdm_chunk *chunks = TDM_ALLOC(arena, tdm_chunk, d->vpp);
         for (uint32_t c = 0; c < d->vpp; c++)
-            lower_chunk(arena, d, c * d->pp + stage, &chunks[c]);
+            tdm_lower_chunk(arena, d, c * d->pp + stage, &chunks[c]);
         roles[stage] = (tdm_role){.stage = stage, .chunks = chunks, .n_chunks = d->vpp};
         lower_passes(arena, d, schedule, plan->num_microbatches, &roles[stage]);
         if (d->train && !plan->pass_times)
@@ -197,10 +204,10 @@ tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedul
     if (code != TDM_OK)
         return code;
     tdm_dims *dims = TDM_ALLOC(arena, tdm_dims, 1);
-    *dims = dims_of(sc, schedule);
+    *dims = tdm_lower_dims(sc, schedule);
     if (!moe)
         dims->ep = 1;
-    lower_kinds(arena, dims, &out);
+    tdm_lower_kinds(arena, dims, &out);
     lower_roles(arena, dims, schedule, &out);
     if (moe) {
         code = tdm_routing_table_build(arena, &out, &out.routing, err);

@@ -163,6 +163,10 @@ tdm_draft_op *tdm_read_next(tdm_draft_op *op, uint16_t slot)
 {
     return ref(op, slot, true, true, false);
 }
+tdm_draft_op *tdm_read_of(tdm_draft_op *op, uint16_t slot, bool next)
+{
+    return ref(op, slot, next, true, false);
+}
 tdm_draft_op *tdm_write_next(tdm_draft_op *op, uint16_t slot)
 {
     return ref(op, slot, true, false, true);

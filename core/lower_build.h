@@ -88,6 +88,7 @@ tdm_draft_op *tdm_read(tdm_draft_op *op, uint16_t slot);
 tdm_draft_op *tdm_write(tdm_draft_op *op, uint16_t slot);
 tdm_draft_op *tdm_update(tdm_draft_op *op, uint16_t slot); /* reads and writes */
 tdm_draft_op *tdm_read_next(tdm_draft_op *op, uint16_t slot);
+tdm_draft_op *tdm_read_of(tdm_draft_op *op, uint16_t slot, bool next); /* of either position */
 tdm_draft_op *tdm_write_next(tdm_draft_op *op, uint16_t slot);
 tdm_draft_op *tdm_update_next(tdm_draft_op *op, uint16_t slot);
 
@@ -104,6 +105,13 @@ void tdm_lower_moe_forward(tdm_draft *draft, uint16_t r);
 void tdm_lower_attention_backward(tdm_draft *draft, uint16_t dr);
 void tdm_lower_mlp_backward(tdm_draft *draft, uint16_t r, uint16_t dr);
 void tdm_lower_moe_backward(tdm_draft *draft, uint16_t r, uint16_t dr);
+/* Adds a half's output to the residual, with dropout when the model has it. */
+void tdm_lower_add(tdm_draft *draft, const char *name, const char *mask, uint16_t residual,
+                   uint16_t addend, uint16_t out, bool out_is_next);
+/* Gradient of a half's output: that of the sum, through dropout. Returns the slot; *is_next says
+ * whose it is. */
+uint16_t tdm_lower_add_backward(tdm_draft *draft, const char *name, const char *mask,
+                                const char *slot, uint16_t dsum, bool *is_next);
 /* Slot by name, made by an earlier author. */
 uint16_t tdm_draft_find(const tdm_draft *draft, const char *name);
 void tdm_lower_embedding(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind);
@@ -112,6 +120,12 @@ void tdm_lower_boundary_in(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kin
 void tdm_lower_boundary_out(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind);
 void tdm_lower_timed(tdm_arena *arena, const tdm_dims *dims, uint32_t virtual_stage,
                      tdm_kind *kind);
+/* The steps of tdm_lower that the folded evaluation takes too: sizes (their ep is 1 in a model
+ * without experts), all kinds of a plan, and the blocks of one chunk. */
+tdm_dims tdm_lower_dims(const tdm_scenario *scenario, const tdm_schedule *schedule);
+void tdm_lower_kinds(tdm_arena *arena, const tdm_dims *dims, tdm_plan *plan);
+void tdm_lower_chunk(tdm_arena *arena, const tdm_dims *dims, uint32_t virtual_stage,
+                     tdm_chunk *chunk);
 /* Ops of the O pass of a role; needs the plan's kinds and the role's chunks. */
 void tdm_lower_optimizer(tdm_arena *arena, const tdm_plan *plan, tdm_role *role);
 

@@ -10,7 +10,44 @@ static void norm_param(tdm_draft *draft)
         draft->dims->sequence_parallel;
 }
 
-/* Looks up the rank's share of the vocabulary; the sum over TP completes the rows. */
+/* Rows of the gradient, through dropout, are added to those of their words and positions. */
+static void embedding_backward(tdm_draft *draft, bool dropout, uint16_t mask)
+{
+    const tdm_dims *d = draft->dims;
+    const tdm_model *m = &d->scenario->model;
+    uint64_t full_bytes = d->tokens * m->hidden_size * d->element;
+    uint64_t sum_bytes = /* of gradients that are read and written */
+        2 * (uint64_t)m->hidden_size * tdm_dtype_bytes(d->scenario->training.grad_dtype);
+    bool positions = m->position == TDM_POSITION_LEARNED, is_next = true;
+    uint16_t rows = TDM_SLOT_DX;
+    if (dropout || positions) {
+        uint64_t bytes = d->x_bytes;
+        bytes += dropout ? d->x_bytes + d->x_bytes / d->element : 0;
+        bytes += positions ? d->residual_tokens / d->scenario->micro_batch_size * sum_bytes : 0;
+        tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_W, "position.wgrad", bytes, 0);
+        tdm_read_next(op, TDM_SLOT_DX);
+        if (dropout) {
+            rows = tdm_draft_slot(draft, "dsum", d->x_bytes, 0);
+            tdm_write(tdm_read(op, mask), rows);
+            is_next = false;
+        }
+    }
+    if (d->sequence_parallel) {
+        uint16_t full = tdm_draft_slot(draft, "drows", full_bytes, 0);
+        tdm_draft_op *op = tdm_draft_collective(draft, TDM_PASS_W, "lookup.wgather",
+                                                TDM_OP_ALL_GATHER, TDM_GROUP_TP, full_bytes);
+        tdm_write(tdm_read_of(op, rows, is_next), full);
+        rows = full;
+        is_next = false;
+    }
+    tdm_read_of(
+        tdm_draft_memory(draft, TDM_PASS_W, "lookup.wgrad", full_bytes + d->tokens * sum_bytes, 0),
+        rows, is_next);
+}
+
+/* Looks up the rank's share of the vocabulary; the sum over TP completes the rows. With sequence
+ * parallelism positions are added to each rank's own rows; Megatron adds them to all rows on every
+ * rank, after an all-reduce. */
 void tdm_lower_embedding(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
 {
     const tdm_model *m = &d->scenario->model;
@@ -47,28 +84,25 @@ void tdm_lower_embedding(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
         if (dropout)
             tdm_write(op, mask = tdm_draft_slot(draft, "mask", mask_bytes, 0));
     }
-    if (d->train) {
-        bool gathers = d->sequence_parallel;
-        uint16_t full = 0;
-        if (gathers) {
-            full = tdm_draft_slot(draft, "drows", full_bytes, 0);
-            op = tdm_draft_collective(draft, TDM_PASS_W, "lookup.wgather", TDM_OP_ALL_GATHER,
-                                      TDM_GROUP_TP, full_bytes);
-            tdm_write(tdm_read_next(op, TDM_SLOT_DX), full);
-        }
-        op = tdm_draft_memory(draft, TDM_PASS_W, "lookup.wgrad", 2 * full_bytes + mask_bytes, 0);
-        tdm_read_next(op, TDM_SLOT_DX);
-        if (gathers)
-            tdm_read(op, full);
-        if (dropout)
-            tdm_read(op, mask);
-    }
+    if (d->train)
+        embedding_backward(draft, dropout, mask);
     tdm_draft_finish(draft, kind);
 }
 
+/* Over TP, in fp32. */
+static void reduce_loss(tdm_draft *draft, const char *name, uint16_t slot, uint64_t bytes)
+{
+    if (draft->dims->tp == 1)
+        return;
+    tdm_draft_op *op =
+        tdm_draft_collective(draft, TDM_PASS_F, name, TDM_OP_ALL_REDUCE, TDM_GROUP_TP, bytes);
+    op->op.dtype = TDM_DTYPE_FP32;
+    tdm_update(op, slot);
+}
+
 /* Final norm, logits of the rank's share of the vocabulary in fp32, and cross-entropy over TP:
- * maximum, then sum of exponentials and the target's logit. Source: Megatron's
- * vocab_parallel_cross_entropy. */
+ * maximum, then sum of exponentials and the target's logit together. Source: Megatron Core's
+ * fused_vocab_parallel_cross_entropy. */
 static void head_loss(tdm_draft *draft, uint16_t logits, uint64_t logits_bytes)
 {
     const tdm_dims *d = draft->dims;
@@ -76,16 +110,10 @@ static void head_loss(tdm_draft *draft, uint16_t logits, uint64_t logits_bytes)
     uint16_t sums = tdm_draft_slot(draft, "loss.sums", d->tokens * 8, 0);
     tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "loss.max", logits_bytes, 0), logits),
               max);
-    if (d->tp > 1)
-        tdm_update(tdm_draft_collective(draft, TDM_PASS_F, "loss.max.reduce", TDM_OP_ALL_REDUCE,
-                                        TDM_GROUP_TP, d->tokens * 4),
-                   max);
+    reduce_loss(draft, "loss.max.reduce", max, d->tokens * 4);
     tdm_draft_op *op = tdm_draft_memory(draft, TDM_PASS_F, "loss.exp", 2 * logits_bytes, 0);
     tdm_write(tdm_update(tdm_read(op, max), logits), sums);
-    if (d->tp > 1)
-        tdm_update(tdm_draft_collective(draft, TDM_PASS_F, "loss.sums.reduce", TDM_OP_ALL_REDUCE,
-                                        TDM_GROUP_TP, d->tokens * 8),
-                   sums);
+    reduce_loss(draft, "loss.sums.reduce", sums, d->tokens * 8);
     op = tdm_draft_memory(draft, TDM_PASS_F, "loss", 2 * logits_bytes,
                           0); /* softmax stays in place of the logits */
     tdm_update(tdm_read(op, sums), logits);

@@ -39,7 +39,10 @@ static void repeat_op(tdm_draft *draft, const tdm_draft_op *op, uint16_t *map, t
     }
 }
 
-/* Which forward ops to repeat: those that lead to a tensor that the gradient reads. */
+/* Which forward ops to repeat: those that lead to a tensor that the gradient reads, as PyTorch's
+ * checkpoint does, which stops early. Megatron's own checkpoint runs the layer to its end: one more
+ * product and reduction where no dropout mask is wanted. Source: torch.utils.checkpoint,
+ * set_checkpoint_early_stop. */
 static void select_repeats(const tdm_draft *draft, bool repeat[TDM_MAX_DRAFT_OPS])
 {
     bool full = draft->dims->scenario->training.recompute == TDM_RECOMPUTE_FULL;
@@ -189,6 +192,10 @@ static void derive_waits_of(const tdm_dims *dims, tdm_pass_kind pass, wait_state
     }
     if (own != TDM_STREAM_COMPUTE && outside && !state->waited_before[own]) {
         add_wait(op, waits, TDM_STREAM_COMPUTE, TDM_WAIT_TAIL, 0);
+        /* A collective that comes before the first kernel may take what was just received. */
+        bool first = (own == TDM_STREAM_TP || own == TDM_STREAM_EP) && !state->compute_started;
+        if (first && dims->pp > 1 && pass != TDM_PASS_W)
+            add_wait(op, waits, TDM_STREAM_PP_RECV, TDM_WAIT_TAIL, 0);
         state->waited_before[own] = true;
     }
     if (op->waits_pass)

@@ -22,6 +22,13 @@ static uint64_t attention_columns(const tdm_dims *d)
     return (uint64_t)m->num_attention_heads * m->kv_channels / d->tp;
 }
 
+/* Queries and keys are rotated, values are not. Source: Su et al. 2021, RoFormer, section 3.2. */
+static uint64_t rope_columns(const tdm_dims *d)
+{
+    const tdm_model *m = &d->scenario->model;
+    return (uint64_t)(m->num_attention_heads + m->num_query_groups) * m->kv_channels / d->tp;
+}
+
 /* Elements of a tensor of all tokens that is `columns` wide, in bytes. */
 static uint64_t wide(const tdm_dims *d, uint64_t columns)
 {
@@ -48,11 +55,7 @@ static uint16_t gather(tdm_draft *draft, tdm_pass_kind pass, const char *name, c
     uint16_t full = tdm_draft_slot(draft, slot, bytes, 0);
     tdm_draft_op *op =
         tdm_draft_collective(draft, pass, name, TDM_OP_ALL_GATHER, TDM_GROUP_TP, bytes);
-    if (shard_is_next)
-        tdm_read_next(op, shard);
-    else
-        tdm_read(op, shard);
-    tdm_write(op, full);
+    tdm_write(tdm_read_of(op, shard, shard_is_next), full);
     return full;
 }
 
@@ -86,10 +89,9 @@ static uint16_t norm(tdm_draft *draft, const char *name, const char *slot, uint1
     return out;
 }
 
-/* Adds a half's output to the residual, with dropout when the model has it. Mask: one byte an
- * element. */
-static void add_residual(tdm_draft *draft, const char *name, const char *mask, uint16_t residual,
-                         uint16_t addend, uint16_t out, bool out_is_next)
+/* Mask: one byte an element. */
+void tdm_lower_add(tdm_draft *draft, const char *name, const char *mask, uint16_t residual,
+                   uint16_t addend, uint16_t out, bool out_is_next)
 {
     const tdm_dims *d = draft->dims;
     bool dropout = d->scenario->model.hidden_dropout > 0 && d->train;
@@ -104,10 +106,8 @@ static void add_residual(tdm_draft *draft, const char *name, const char *mask, u
         tdm_write(op, tdm_draft_slot(draft, mask, mask_bytes, 0));
 }
 
-/* Gradient of a half's output: that of the sum, through dropout. Returns the slot; *is_next says
- * whose it is. */
-static uint16_t dropout_backward(tdm_draft *draft, const char *name, const char *mask,
-                                 const char *slot, uint16_t dsum, bool *is_next)
+uint16_t tdm_lower_add_backward(tdm_draft *draft, const char *name, const char *mask,
+                                const char *slot, uint16_t dsum, bool *is_next)
 {
     const tdm_dims *d = draft->dims;
     if (d->scenario->model.hidden_dropout <= 0)
@@ -116,28 +116,16 @@ static uint16_t dropout_backward(tdm_draft *draft, const char *name, const char 
     tdm_draft_op *op =
         tdm_draft_memory(draft, TDM_PASS_B, name, 2 * d->x_bytes + d->x_bytes / d->element, 0);
     tdm_read(op, tdm_draft_find(draft, mask));
-    if (*is_next)
-        tdm_read_next(op, dsum);
-    else
-        tdm_read(op, dsum);
-    tdm_write(op, out);
+    tdm_write(tdm_read_of(op, dsum, *is_next), out);
     *is_next = false;
     return out;
-}
-
-static void read_either(tdm_draft_op *op, uint16_t slot, bool is_next)
-{
-    if (is_next)
-        tdm_read_next(op, slot);
-    else
-        tdm_read(op, slot);
 }
 
 /* ---- attention ---- */
 
 /* Scores, softmax, dropout and weighted sum as four kernels: stores 2 + 2 + 1 bytes for each of the
  * a s^2 b scores. Source: Korthikanti et al. 2022, section 4.1. */
-static void unfused_attention(tdm_draft *draft, uint16_t qkv, uint16_t o)
+static void unfused_attention(tdm_draft *draft, uint16_t qk, uint16_t qkv, uint16_t o)
 {
     const tdm_dims *d = draft->dims;
     const tdm_model *m = &d->scenario->model;
@@ -148,7 +136,7 @@ static void unfused_attention(tdm_draft *draft, uint16_t qkv, uint16_t o)
     uint16_t softmax = tdm_draft_slot(draft, "softmax", scores_bytes, 0);
     tdm_draft_op *op = tdm_draft_gemm(draft, TDM_PASS_F, "scores", s, s, m->kv_channels, products);
     op->is_core_attention = true;
-    tdm_write(tdm_read(op, qkv), scores);
+    tdm_write(tdm_read(op, qk), scores);
     op = tdm_draft_memory(draft, TDM_PASS_F, "softmax", 2 * scores_bytes, 0);
     op->is_core_attention = true;
     tdm_write(tdm_read(op, scores), softmax);
@@ -165,7 +153,8 @@ static void unfused_attention(tdm_draft *draft, uint16_t qkv, uint16_t o)
     tdm_write(tdm_read(tdm_read(op, weights), qkv), o);
 }
 
-static void unfused_attention_backward(tdm_draft *draft, uint16_t qkv, uint16_t do_, uint16_t dqkv)
+static void unfused_attention_backward(tdm_draft *draft, uint16_t qk, uint16_t qkv, uint16_t do_,
+                                       uint16_t dqkv)
 {
     const tdm_dims *d = draft->dims;
     const tdm_model *m = &d->scenario->model;
@@ -189,11 +178,13 @@ static void unfused_attention_backward(tdm_draft *draft, uint16_t qkv, uint16_t 
     op = tdm_draft_memory(draft, TDM_PASS_B, "softmax.bwd", 3 * scores_bytes, 0);
     tdm_update(tdm_read(op, softmax), dweights);
     op = tdm_draft_gemm(draft, TDM_PASS_B, "scores.dq", s, m->kv_channels, s, products);
-    tdm_update(tdm_read(tdm_read(op, dweights), qkv), dqkv);
+    tdm_update(tdm_read(tdm_read(op, dweights), qk), dqkv);
     op = tdm_draft_gemm(draft, TDM_PASS_B, "scores.dk", s, m->kv_channels, s, products);
-    tdm_update(tdm_read(tdm_read(op, dweights), qkv), dqkv);
+    tdm_update(tdm_read(tdm_read(op, dweights), qk), dqkv);
 }
 
+/* Biases need no ops: products add them to their results and sum their gradients as they go.
+ * Source: cuBLASLt, cublasLtEpilogue_t, BIAS and BGRADB. */
 static void attention_params(tdm_draft *draft)
 {
     const tdm_dims *d = draft->dims;
@@ -201,10 +192,36 @@ static void attention_params(tdm_draft *draft)
     norm_param(draft, "norm1");
     tdm_draft_param(draft, "qkv", m->hidden_size * qkv_columns(d));
     tdm_draft_param(draft, "proj", attention_columns(d) * m->hidden_size);
-    if (m->add_bias_linear) {
+    bool biases = m->add_bias_linear || m->add_attention_bias;
+    if (biases || m->add_qkv_bias)
         tdm_draft_param(draft, "qkv.bias", qkv_columns(d));
+    if (biases)
         tdm_draft_param(draft, "proj.bias", m->hidden_size)->sync_tp = d->sequence_parallel;
+    if (m->qk_layernorm) { /* each rank's heads give a part of the gradient */
+        uint64_t count = (m->norm == TDM_NORM_LAYER ? 2u : 1u) * (uint64_t)m->kv_channels;
+        tdm_draft_param(draft, "q.norm", count)->sync_tp = d->tp > 1;
+        tdm_draft_param(draft, "k.norm", count)->sync_tp = d->tp > 1;
     }
+    if (m->attention_sinks)
+        tdm_draft_param(draft, "sinks", m->num_attention_heads / d->tp);
+}
+
+/* Norms of queries and keys go to a tensor of their own: the backward pass needs both sides.
+ * Returns where attention finds queries and keys. */
+static uint16_t qk_norm(tdm_draft *draft, uint16_t qkv)
+{
+    const tdm_dims *d = draft->dims;
+    if (!d->scenario->model.qk_layernorm)
+        return qkv;
+    uint64_t bytes = wide(d, rope_columns(d));
+    uint16_t qk = tdm_draft_slot(draft, "qk", bytes, 0);
+    tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "qk.norm", 2 * bytes, 0), qkv), qk);
+    return qk;
+}
+
+static tdm_draft_op *read_qkv(tdm_draft_op *op, uint16_t qk, uint16_t qkv)
+{
+    return qk == qkv ? tdm_read(op, qkv) : tdm_read(tdm_read(op, qkv), qk);
 }
 
 void tdm_lower_attention_forward(tdm_draft *draft, uint16_t r)
@@ -220,18 +237,20 @@ void tdm_lower_attention_forward(tdm_draft *draft, uint16_t r)
     tdm_write(
         tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "qkv", d->tokens, qkv_columns(d), h, 1), full),
         qkv);
+    uint16_t qk = qk_norm(draft, qkv);
     if (m->position == TDM_POSITION_ROPE)
-        tdm_update(tdm_draft_memory(draft, TDM_PASS_F, "rope", 2 * qkv_wide, 0), qkv);
+        tdm_update(tdm_draft_memory(draft, TDM_PASS_F, "rope", 2 * wide(d, rope_columns(d)), 0),
+                   qk);
     uint16_t o = tdm_draft_slot(draft, "o", o_wide, 0);
     if (m->attention == TDM_ATTENTION_UNFUSED) {
-        unfused_attention(draft, qkv, o);
+        unfused_attention(draft, qk, qkv, o);
     } else {
         uint32_t heads = m->num_attention_heads / d->tp, kv_heads = m->num_query_groups / d->tp;
         uint16_t lse =
             tdm_draft_slot(draft, "lse", d->tokens * heads * 4, 0); /* log-sum-exp, fp32 */
         tdm_draft_op *op = tdm_draft_attention(draft, TDM_PASS_F, "attention", heads, kv_heads);
         op->is_core_attention = true;
-        tdm_write(tdm_write(tdm_read(op, qkv), o), lse);
+        tdm_write(tdm_write(read_qkv(op, qk, qkv), o), lse);
     }
     uint16_t y = tdm_draft_slot(draft, "y", wide(d, h), 0);
     tdm_write(
@@ -239,7 +258,7 @@ void tdm_lower_attention_forward(tdm_draft *draft, uint16_t r)
                  o),
         y);
     y = reduce(draft, TDM_PASS_F, "proj.reduce", "y.shard", y);
-    add_residual(draft, "add1", "mask1", TDM_SLOT_X, y, r, false);
+    tdm_lower_add(draft, "add1", "mask1", TDM_SLOT_X, y, r, false);
 }
 
 void tdm_lower_attention_backward(tdm_draft *draft, uint16_t dr)
@@ -248,9 +267,10 @@ void tdm_lower_attention_backward(tdm_draft *draft, uint16_t dr)
     const tdm_model *m = &d->scenario->model;
     uint64_t h = m->hidden_size, columns = attention_columns(d);
     uint16_t qkv = tdm_draft_find(draft, "qkv"), o = tdm_draft_find(draft, "o"),
-             n1 = tdm_draft_find(draft, "n1");
+             n1 = tdm_draft_find(draft, "n1"),
+             qk = m->qk_layernorm ? tdm_draft_find(draft, "qk") : qkv;
     bool is_next = false;
-    uint16_t dy = dropout_backward(draft, "add1.bwd", "mask1", "dy", dr, &is_next);
+    uint16_t dy = tdm_lower_add_backward(draft, "add1.bwd", "mask1", "dy", dr, &is_next);
     dy = gather(draft, TDM_PASS_B, "proj.dgather", "dy.full", dy, false);
     uint16_t do_ = tdm_draft_slot(draft, "do", wide(d, columns), 0);
     tdm_write(
@@ -260,15 +280,20 @@ void tdm_lower_attention_backward(tdm_draft *draft, uint16_t dr)
              dy);
     uint16_t dqkv = tdm_draft_slot(draft, "dqkv", wide(d, qkv_columns(d)), 0);
     if (m->attention == TDM_ATTENTION_UNFUSED) {
-        unfused_attention_backward(draft, qkv, do_, dqkv);
+        unfused_attention_backward(draft, qk, qkv, do_, dqkv);
     } else {
         uint32_t heads = m->num_attention_heads / d->tp, kv_heads = m->num_query_groups / d->tp;
         tdm_draft_op *op = tdm_draft_attention(draft, TDM_PASS_B, "attention.bwd", heads, kv_heads);
-        tdm_read(tdm_read(tdm_read(tdm_read(op, qkv), o), tdm_draft_find(draft, "lse")), do_);
+        tdm_read(tdm_read(tdm_read(read_qkv(op, qk, qkv), o), tdm_draft_find(draft, "lse")), do_);
         tdm_write(op, dqkv);
     }
     if (m->position == TDM_POSITION_ROPE)
-        tdm_update(tdm_draft_memory(draft, TDM_PASS_B, "rope.bwd", 2 * wide(d, qkv_columns(d)), 0),
+        tdm_update(tdm_draft_memory(draft, TDM_PASS_B, "rope.bwd", 2 * wide(d, rope_columns(d)), 0),
+                   dqkv);
+    if (m->qk_layernorm)
+        tdm_update(tdm_read(tdm_draft_memory(draft, TDM_PASS_B, "qk.norm.bwd",
+                                             3 * wide(d, rope_columns(d)), 0),
+                            qkv),
                    dqkv);
     /* The gather runs beside dgrad, the reduction beside wgrad. */
     uint16_t full = gather(draft, TDM_PASS_W, "norm1.wgather", "n1.again", n1, false);
@@ -310,7 +335,7 @@ void tdm_lower_mlp_forward(tdm_draft *draft, uint16_t r)
     uint16_t y = tdm_draft_slot(draft, "y2", wide(d, h), 0);
     tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "fc2", d->tokens, h, f, 1), u), y);
     y = reduce(draft, TDM_PASS_F, "fc2.reduce", "y2.shard", y);
-    add_residual(draft, "add2", "mask2", r, y, TDM_SLOT_X, true);
+    tdm_lower_add(draft, "add2", "mask2", r, y, TDM_SLOT_X, true);
 }
 
 void tdm_lower_mlp_backward(tdm_draft *draft, uint16_t r, uint16_t dr)
@@ -321,16 +346,15 @@ void tdm_lower_mlp_backward(tdm_draft *draft, uint16_t r, uint16_t dr)
     uint16_t g = tdm_draft_find(draft, "g"), u = tdm_draft_find(draft, "u"),
              n2 = tdm_draft_find(draft, "n2");
     bool is_next = true;
-    uint16_t dy = dropout_backward(draft, "add2.bwd", "mask2", "dy2", TDM_SLOT_DX, &is_next);
+    uint16_t dy = tdm_lower_add_backward(draft, "add2.bwd", "mask2", "dy2", TDM_SLOT_DX, &is_next);
     uint16_t dy_full = gather(draft, TDM_PASS_B, "fc2.dgather", "dy2.full", dy, is_next);
     is_next = is_next && dy_full == dy;
     uint16_t du = tdm_draft_slot(draft, "du", wide(d, f), 0),
              dg = tdm_draft_slot(draft, "dg", wide(d, f1), 0);
     tdm_draft_op *op = tdm_draft_gemm(draft, TDM_PASS_B, "fc2.dgrad", d->tokens, f, h, 1);
-    read_either(op, dy_full, is_next);
-    tdm_write(op, du);
+    tdm_write(tdm_read_of(op, dy_full, is_next), du);
     op = tdm_draft_gemm(draft, TDM_PASS_W, "fc2.wgrad", f, h, d->tokens, 1);
-    read_either(tdm_read(op, u), dy_full, is_next);
+    tdm_read_of(tdm_read(op, u), dy_full, is_next);
     op = tdm_draft_memory(draft, TDM_PASS_B, "activation.bwd", wide(d, 2 * f1 + f), 0);
     tdm_write(tdm_read(tdm_read(op, du), g), dg);
     uint16_t full = gather(draft, TDM_PASS_W, "norm2.wgather", "n2.again", n2, false);

@@ -51,6 +51,11 @@ static void moe_params(tdm_draft *draft, const moe_dims *e)
     tdm_draft_param(draft, "gate", e->h * e->n_experts)->sync_tp = d->tp > 1;
     tdm_draft_param(draft, "fc1", e->n_local * e->h * e->f1)->expert = true;
     tdm_draft_param(draft, "fc2", e->n_local * e->f * e->h)->expert = true;
+    if (d->scenario->model.add_bias_linear) {
+        tdm_draft_param(draft, "gate.bias", e->n_experts)->sync_tp = d->tp > 1;
+        tdm_draft_param(draft, "fc1.bias", e->n_local * e->f1)->expert = true;
+        tdm_draft_param(draft, "fc2.bias", e->n_local * e->h)->expert = true;
+    }
 }
 
 /* Tensor of one row for each pair that this rank's experts receive. */
@@ -145,8 +150,7 @@ void tdm_lower_moe_forward(tdm_draft *draft, uint16_t r)
         tdm_write(tdm_read(op, y), full);
         y = full;
     }
-    op = tdm_draft_memory(draft, TDM_PASS_F, "add2", 3 * d->x_bytes, 0);
-    tdm_write_next(tdm_read(tdm_read(op, r), y), TDM_SLOT_X);
+    tdm_lower_add(draft, "add2", "mask2", r, y, TDM_SLOT_X, true);
 }
 
 /* Gradients of the results to the experts' ranks; returns the slot sorted by expert. */
@@ -154,10 +158,12 @@ static uint16_t combine_backward(tdm_draft *draft, const moe_dims *e, uint16_t d
 {
     uint16_t results =
         e->dispatches ? tdm_draft_find(draft, "results") : tdm_draft_find(draft, "experts.out");
+    bool is_next = true;
+    uint16_t dy = tdm_lower_add_backward(draft, "add2.bwd", "mask2", "dy2", TDM_SLOT_DX, &is_next);
     uint16_t dout = received(draft, "dexperts.out", e->h);
     tdm_draft_op *op =
         tdm_draft_memory(draft, TDM_PASS_B, "unpermute.bwd", e->shard_bytes + 2 * e->pair_bytes, 0);
-    tdm_read(tdm_read(tdm_read_next(op, TDM_SLOT_DX), results), tdm_draft_find(draft, "route"));
+    tdm_read(tdm_read(tdm_read_of(op, dy, is_next), results), tdm_draft_find(draft, "route"));
     tdm_write(op, dprobs);
     if (!e->dispatches) {
         tdm_write(op, dout);

@@ -1,5 +1,7 @@
 /* lower_step.c: the O pass: gradients reduced over replicas, global norm, Adam, weights gathered
- * (ZeRO-1). Source: Megatron's finalize_model_grads and DistributedOptimizer. */
+ * (ZeRO-1). Source: Megatron's finalize_model_grads and DistributedOptimizer; the sums over TP and
+ * over tied embeddings, which commute with that over replicas and come after it there, are made
+ * first. */
 #include "lower_build.h"
 
 #include <assert.h>
@@ -103,12 +105,14 @@ static uint64_t own_count(const tdm_plan *plan, const param_sums *sums)
     return tdm_ceil_div(sums->dense, dp) + tdm_ceil_div(sums->expert, plan->mesh.edp);
 }
 
-/* Reads and clears the gradient, reads and writes both moments and the fp32 master copy, writes the
- * weight; fp32 weights are their own master copy. */
-static uint64_t adam_bytes_per_param(const tdm_training *training)
+/* Reads the gradient, reads and writes both moments and the fp32 master copy, writes the weight;
+ * fp32 weights are their own master copy. All gradients are cleared, also those of parameters that
+ * other replicas update. Source: Megatron Core's DistributedDataParallel.zero_grad_buffer. */
+static uint64_t adam_bytes(const tdm_training *training, uint64_t own, uint64_t all)
 {
     uint64_t weight = training->dtype == TDM_DTYPE_FP32 ? 0 : tdm_dtype_bytes(training->dtype);
-    return 2 * tdm_dtype_bytes(training->grad_dtype) + 2 * (4 + 4 + 4) + weight;
+    uint64_t gradient = tdm_dtype_bytes(training->grad_dtype);
+    return own * (gradient + 2 * (4 + 4 + 4) + weight) + all * gradient;
 }
 
 void tdm_lower_optimizer(tdm_arena *arena, const tdm_plan *plan, tdm_role *role)
@@ -121,7 +125,7 @@ void tdm_lower_optimizer(tdm_arena *arena, const tdm_plan *plan, tdm_role *role)
     reduce_gradients(&s, &sums);
     gradient_norm(&s, own * tdm_dtype_bytes(plan->training.grad_dtype));
     tdm_op *adam = append(&s, "adam", TDM_OP_MEMORY, TDM_STREAM_COMPUTE, TDM_DTYPE_FP32);
-    adam->u.memory.bytes.fixed = own * adam_bytes_per_param(&plan->training);
+    adam->u.memory.bytes.fixed = adam_bytes(&plan->training, own, sums.dense + sums.expert);
     wait_tails(&s, adam, before_adam, TDM_COUNT(before_adam));
     if (plan->parallel.distributed_optimizer) {
         uint32_t first = s.n;

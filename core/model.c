@@ -17,19 +17,41 @@ const char *tdm_dtype_name(tdm_dtype dtype)
     return names[dtype];
 }
 
-/* A layer norm has a scale and a shift, an RMS norm only a scale. */
-static uint64_t norm_params(const tdm_model *model)
+bool tdm_model_layer_has_experts(const tdm_model *model, uint32_t layer)
 {
-    return (model->norm == TDM_NORM_LAYER ? 2u : 1u) * (uint64_t)model->hidden_size;
+    if (model->num_experts == 0 || layer < model->first_k_dense_replace)
+        return false;
+    uint32_t every = model->moe_layer_freq;
+    return every <= 1 || layer % every == model->moe_layer_offset;
 }
 
-/* Query, key and value projections, and the output projection. */
+uint32_t tdm_model_n_expert_layers(const tdm_model *model)
+{
+    uint32_t n = 0;
+    for (uint32_t layer = 0; layer < model->num_layers; layer++)
+        n += tdm_model_layer_has_experts(model, layer);
+    return n;
+}
+
+/* A norm of n elements: a layer norm has a scale and a shift, an RMS norm only a scale. */
+static uint64_t norm_params(const tdm_model *model, uint64_t n)
+{
+    return (model->norm == TDM_NORM_LAYER ? 2u : 1u) * n;
+}
+
+/* Query, key and value projections, the output projection, and what small vectors go with them. */
 static uint64_t attention_params(const tdm_model *model)
 {
     uint64_t h = model->hidden_size;
     uint64_t heads = (uint64_t)model->num_attention_heads * model->kv_channels;
     uint64_t qkv = heads + 2ull * model->num_query_groups * model->kv_channels;
-    return h * qkv + heads * h + (model->add_bias_linear ? qkv + h : 0);
+    bool all = model->add_bias_linear || model->add_attention_bias;
+    uint64_t vectors = (all || model->add_qkv_bias ? qkv : 0) + (all ? h : 0);
+    if (model->qk_layernorm)
+        vectors += 2 * norm_params(model, model->kv_channels);
+    if (model->attention_sinks)
+        vectors += model->num_attention_heads;
+    return h * qkv + heads * h + vectors;
 }
 
 /* One MLP or expert of inner size f: two matrices, three when gated. */
@@ -39,23 +61,45 @@ static uint64_t mlp_params(const tdm_model *model, uint64_t f)
     return h * columns + f * h + (model->add_bias_linear ? columns + h : 0);
 }
 
-uint64_t tdm_model_layer_params(const tdm_model *model)
+/* The second half of all layers; of the routed experts, n in each layer. */
+static uint64_t feed_forward_params(const tdm_model *model, uint64_t n)
 {
-    uint64_t layer = attention_params(model) + 2 * norm_params(model);
-    if (model->num_experts > 0)
-        layer += (uint64_t)model->hidden_size * model->num_experts +
-                 model->num_experts * mlp_params(model, model->moe_ffn_hidden_size);
-    else
-        layer += mlp_params(model, model->ffn_hidden_size);
-    return layer * model->num_layers;
+    uint64_t with = tdm_model_n_expert_layers(model), without = model->num_layers - with;
+    uint64_t router = ((uint64_t)model->hidden_size + model->add_bias_linear) * model->num_experts;
+    uint64_t shared = model->moe_shared_expert_intermediate_size;
+    uint64_t moe = router + n * mlp_params(model, model->moe_ffn_hidden_size) +
+                   (shared ? mlp_params(model, shared) : 0);
+    return with * moe + (without ? without * mlp_params(model, model->ffn_hidden_size) : 0);
 }
 
-uint64_t tdm_model_params(const tdm_model *model)
+static uint64_t layer_params(const tdm_model *model, uint64_t n_experts)
+{
+    uint64_t common = attention_params(model) + 2 * norm_params(model, model->hidden_size);
+    return common * model->num_layers + feed_forward_params(model, n_experts);
+}
+
+static uint64_t end_params(const tdm_model *model)
 {
     uint64_t words = (uint64_t)model->vocab_size * model->hidden_size;
     uint64_t positions = model->position == TDM_POSITION_LEARNED
                              ? (uint64_t)model->max_position_embeddings * model->hidden_size
                              : 0;
-    return tdm_model_layer_params(model) + words * (model->untie_embeddings ? 2 : 1) + positions +
-           norm_params(model);
+    return words * (model->untie_embeddings ? 2 : 1) + positions +
+           norm_params(model, model->hidden_size);
+}
+
+uint64_t tdm_model_layer_params(const tdm_model *model)
+{
+    return layer_params(model, model->num_experts);
+}
+
+uint64_t tdm_model_params(const tdm_model *model)
+{
+    return layer_params(model, model->num_experts) + end_params(model);
+}
+
+uint64_t tdm_model_active_params(const tdm_model *model)
+{
+    uint32_t chosen = model->num_experts ? model->moe_router_topk : 0;
+    return layer_params(model, chosen) + end_params(model);
 }

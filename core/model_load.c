@@ -1,7 +1,7 @@
 /* model_load.c: the keys of a model, its defaults, and whether its numbers go together. */
 #include "model_load.h"
 
-#include "files.h"
+#include "model_hf.h"
 
 #include <string.h>
 
@@ -15,6 +15,12 @@ static const tdm_choice position_choices[] = {
     {"learned_absolute", TDM_POSITION_LEARNED, false},
     {"rope", TDM_POSITION_ROPE, false},
     {"none", TDM_POSITION_NONE, false},
+    {NULL, 0, false},
+};
+
+static const tdm_choice softmax_choices[] = {
+    {"vanilla", false, false},
+    {"learnable", true, false},
     {NULL, 0, false},
 };
 
@@ -61,6 +67,7 @@ static const tdm_choice attention_choices[] = {
  * products within 64 bits. */
 const tdm_field tdm_model_fields[] = {
     TEXT("base", base, "name of the model whose values hold where this map is silent"),
+    TEXT("hf", hf, "the same as base, of a Hugging Face config.json"),
     TEXT("name", model.name, "what reports call the model"),
     TEXT("description", description, "one line for people"),
     TEXT("source", source, "where the numbers come from"),
@@ -80,11 +87,30 @@ const tdm_field tdm_model_fields[] = {
          "experts each token goes to"),
     SIZE("moe_ffn_hidden_size", moe_ffn_hidden_size, "moe_intermediate_size", 1, 16777216,
          "inner width of one expert"),
+    SIZE("moe_shared_expert_intermediate_size", moe_shared_expert_intermediate_size, NULL, 0,
+         16777216, "inner width of all shared experts together (default 0: none)"),
+    SIZE("first_k_dense_replace", first_k_dense_replace, NULL, 0, 65536,
+         "so many layers at the start have a dense MLP instead of experts (default 0)"),
+    SIZE("moe_layer_freq", moe_layer_freq, NULL, 1, 65536,
+         "of the other layers every so many-th has experts (default 1: all)"),
+    SIZE("moe_layer_offset", moe_layer_offset, NULL, 0, 65535,
+         "index modulo moe_layer_freq of the layers with experts (default 0)"),
     NEEDED("vocab_size", vocab_size, "padded_vocab_size", 67108864, "words in the vocabulary"),
     SIZE("max_position_embeddings", max_position_embeddings, NULL, 1, 67108864,
          "rows of the position table"),
     FLAG("swiglu", swiglu, NULL, "gated MLP: three matrices instead of two"),
     FLAG("add_bias_linear", add_bias_linear, NULL, "biases in the linear layers"),
+    FLAG("add_attention_bias", add_attention_bias, "attention_bias",
+         "biases in the attention's projections alone"),
+    FLAG("add_qkv_bias", add_qkv_bias, NULL, "biases of query, key and value alone"),
+    FLAG("qk_layernorm", qk_layernorm, "qk_norm", "norms of query and key in each head"),
+    {.key = "softmax_type",
+     .type = TDM_FIELD_CHOICE,
+     .offset = offsetof(tdm_model_source, softmax),
+     .choices = softmax_choices,
+     .doc = "learnable: a learned sink in each head's softmax"},
+    SIZE("window_size", window_size, "sliding_window", 1, 67108864,
+         "tokens that layers with a window attend to"),
     FLAG("untie_embeddings_and_output_weights", untie_embeddings, "untie_embeddings",
          "the head has its own matrix"),
     CHOICE("normalization", norm, "norm", norm_choices, "kind of norm"),
@@ -125,6 +151,31 @@ static void check_heads(const tdm_node *map, tdm_model *m, tdm_error *err)
         m->kv_channels = m->hidden_size / m->num_attention_heads;
 }
 
+/* Which layers have experts: there must be one, and the others need their own width. */
+static void check_expert_layers(const tdm_node *map, const tdm_model *m, tdm_error *err)
+{
+    if (m->moe_layer_offset != 0 && m->moe_layer_offset >= m->moe_layer_freq) {
+        tdm_node_error_at(map, "moe_layer_offset", err, "%u: expected less than moe_layer_freq",
+                          m->moe_layer_offset);
+        return;
+    }
+    uint32_t n_dense = m->num_layers - tdm_model_n_expert_layers(m);
+    bool wide = given(map, "ffn_hidden_size");
+    if (n_dense == m->num_layers)
+        tdm_node_error_at(
+            map, given(map, "first_k_dense_replace") ? "first_k_dense_replace" : "moe_layer_offset",
+            err, "leaves none of the %u layers with experts", m->num_layers);
+    else if (n_dense > 0 && !wide)
+        tdm_node_error_at(map, "ffn_hidden_size", err,
+                          "missing: inner width of the dense MLP in the %u layers without experts",
+                          n_dense);
+    else if (n_dense == 0 && wide)
+        tdm_node_error_at(
+            map, "ffn_hidden_size", err,
+            "is the width of a dense MLP, and every layer of this model has experts: say "
+            "moe_ffn_hidden_size");
+}
+
 static void check_experts(const tdm_node *map, const tdm_model *m, tdm_error *err)
 {
     if (!given(map, "moe_router_topk"))
@@ -134,23 +185,19 @@ static void check_experts(const tdm_node *map, const tdm_model *m, tdm_error *er
                           m->moe_router_topk, m->num_experts);
     if (!given(map, "moe_ffn_hidden_size"))
         tdm_node_error_at(map, "moe_ffn_hidden_size", err, "missing: inner width of one expert");
-    if (given(map, "ffn_hidden_size"))
-        tdm_node_error_at(
-            map, "ffn_hidden_size", err,
-            "is the width of a dense MLP, and every layer of this model has experts: say "
-            "moe_ffn_hidden_size");
-    /* Source: Megatron-LM, megatron/core/transformer/moe/experts.py: grouped products take no bias.
-     */
-    if (m->add_bias_linear)
-        tdm_node_error_at(
-            map, "add_bias_linear", err,
-            "%s; grouped products of experts take no bias: write add_bias_linear: false",
-            given(map, "add_bias_linear") ? "true" : "true by default");
+    check_expert_layers(map, m, err);
+    /* Few models with experts have biases, and Megatron's default is true: too costly to guess. */
+    if (!given(map, "add_bias_linear"))
+        tdm_node_error_at(map, "add_bias_linear", err,
+                          "missing, and its default is true: write false, or true when router and "
+                          "experts have biases");
 }
 
 static void check_dense(const tdm_node *map, tdm_model *m, tdm_error *err)
 {
-    static const char *const keys[] = {"moe_router_topk", "moe_ffn_hidden_size"};
+    static const char *const keys[] = {
+        "moe_router_topk",       "moe_ffn_hidden_size", "moe_shared_expert_intermediate_size",
+        "first_k_dense_replace", "moe_layer_freq",      "moe_layer_offset"};
     for (size_t i = 0; i < TDM_COUNT(keys); i++)
         if (given(map, keys[i]))
             tdm_node_error_at(map, keys[i], err, "needs num_experts of at least 1");
@@ -166,10 +213,11 @@ static void check_dense(const tdm_node *map, tdm_model *m, tdm_error *err)
 static void check_size(const tdm_node *map, const tdm_model *m, tdm_error *err)
 {
     const double limit = 1e15;
-    double h = m->hidden_size, f = m->num_experts ? m->moe_ffn_hidden_size : m->ffn_hidden_size;
-    double experts = m->num_experts ? m->num_experts : 1;
+    double h = m->hidden_size;
+    double experts = (double)m->num_experts * (3.0 * m->moe_ffn_hidden_size + 1);
+    double mlp = 3.0 * ((double)m->ffn_hidden_size + m->moe_shared_expert_intermediate_size);
     double attention = (2.0 * m->num_attention_heads + 2.0 * m->num_query_groups) * m->kv_channels;
-    double params = m->num_layers * h * (attention + experts * (3 * f + 1)) +
+    double params = m->num_layers * h * (attention + experts + mlp) +
                     h * (2.0 * m->vocab_size + m->max_position_embeddings);
     if (params > limit)
         tdm_node_error(map, err, "about %.0e parameters; at most %.0e are accepted", params, limit);
@@ -202,9 +250,10 @@ tdm_code tdm_model_read(tdm_arena *arena, tdm_node *map, const char *name, tdm_m
                                        .attention_dropout = 0.1}};
     if (tdm_schema_load(arena, tdm_model_fields, map, &read, all) != TDM_OK)
         return TDM_E_INVALID;
-    if (read.base)
-        tdm_node_error_at(map, "base", all,
+    if (read.base || read.hf)
+        tdm_node_error_at(map, read.base ? "base" : "hf", all,
                           "a model file stands alone; only a scenario's model may have a base");
+    read.model.attention_sinks = read.softmax;
     check_model(map, &read.model, all);
     if (all->n_messages > before)
         return TDM_E_INVALID;
@@ -215,8 +264,9 @@ tdm_code tdm_model_read(tdm_arena *arena, tdm_node *map, const char *name, tdm_m
 tdm_code tdm_model_load(tdm_arena *arena, const char *path, tdm_model *model, tdm_error *err)
 {
     tdm_node *map;
-    tdm_code code = tdm_doc_read(arena, path, &map, err);
+    const char *name;
+    tdm_code code = tdm_model_document(arena, path, &map, &name, NULL, err);
     if (code != TDM_OK)
         return code;
-    return tdm_model_read(arena, map, tdm_file_stem(arena, path), model, err);
+    return tdm_model_read(arena, map, name, model, err);
 }

@@ -11,9 +11,10 @@ extern const tdm_field tdm_model_fields[];
 
 /* A model as written, before defaults that depend on other keys. */
 typedef struct tdm_model_source {
-    const char *base;
+    const char *base, *hf;
     const char *description;
     const char *source;
+    int softmax; /* 1: learnable */
     tdm_model model;
 } tdm_model_source;
 

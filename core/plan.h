@@ -233,6 +233,9 @@ typedef struct tdm_plan {
     uint32_t n_roles;
     const uint16_t *role_of;   /* [world] index into roles */
     tdm_routing_table routing; /* n_layers 0: no experts */
+    /* The roles' programs laid out flat, [n_roles], for those who go through them one after the
+     * other (program.h). NULL: not laid out. A plan that is changed must not have them. */
+    const struct tdm_program *programs;
 } tdm_plan;
 
 /* One op of one rank, as the cursor yields it. */

@@ -10,8 +10,10 @@ void tdm_sink_flush(tdm_sink *s)
 {
     if (s->file)
         fwrite(s->buffer, 1, s->used, s->file);
-    for (size_t i = 0; !s->file && i < s->used; i++)
-        s->hash = (s->hash ^ (unsigned char)s->buffer[i]) * FNV_PRIME;
+    uint64_t hash = s->hash;
+    for (size_t i = 0; s->hashes && i < s->used; i++)
+        hash = (hash ^ (unsigned char)s->buffer[i]) * FNV_PRIME;
+    s->hash = hash;
     s->used = 0;
 }
 

@@ -8,7 +8,8 @@
 #include <stdio.h>
 
 typedef struct tdm_sink {
-    FILE *file;    /* NULL: hash only */
+    FILE *file; /* NULL: hash only */
+    bool hashes;
     uint64_t hash; /* FNV-1a over what was flushed */
     size_t used;
     char buffer[4096];

@@ -14,6 +14,8 @@
 
 /* Writes the whole plan; equal plans give equal bytes. */
 tdm_code tdm_plan_write(const tdm_plan *plan, FILE *file, tdm_error *err);
+/* The same; *hash is what tdm_plan_hash gives. */
+tdm_code tdm_plan_write_hashed(const tdm_plan *plan, FILE *file, uint64_t *hash, tdm_error *err);
 
 /* Reads what tdm_plan_write wrote: writing the result again gives the same bytes. Messages have
  * path:line:column. What it accepts is safe to walk: every index is in range, every rank has a role

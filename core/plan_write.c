@@ -264,20 +264,36 @@ static void put_plan(tdm_sink *s, const tdm_plan *plan)
     tdm_sink_flush(s);
 }
 
-tdm_code tdm_plan_write(const tdm_plan *plan, FILE *file, tdm_error *err)
+/* The offset basis of FNV-1a, 64 bits; source: isthe.com/chongo/tech/comp/fnv. */
+static const uint64_t fnv_basis = UINT64_C(0xcbf29ce484222325);
+
+static tdm_code write_to(tdm_sink *s, const tdm_plan *plan, tdm_error *err)
 {
-    tdm_sink s = {.file = file};
     errno = 0;
-    put_plan(&s, plan);
-    if (fflush(file) != 0 || ferror(file))
+    put_plan(s, plan);
+    if (fflush(s->file) != 0 || ferror(s->file))
         return tdm_error_add(err, TDM_E_INTERNAL, "writing the plan failed: %s", strerror(errno));
     return TDM_OK;
 }
 
+tdm_code tdm_plan_write(const tdm_plan *plan, FILE *file, tdm_error *err)
+{
+    tdm_sink s = {.file = file};
+    return write_to(&s, plan, err);
+}
+
+tdm_code tdm_plan_write_hashed(const tdm_plan *plan, FILE *file, uint64_t *hash, tdm_error *err)
+{
+    tdm_sink s = {.file = file, .hashes = true, .hash = fnv_basis};
+    tdm_code code = write_to(&s, plan, err);
+    if (code == TDM_OK)
+        *hash = s.hash;
+    return code;
+}
+
 uint64_t tdm_plan_hash(const tdm_plan *plan)
 {
-    /* The offset basis of FNV-1a, 64 bits; source: isthe.com/chongo/tech/comp/fnv. */
-    tdm_sink s = {.hash = UINT64_C(0xcbf29ce484222325)};
+    tdm_sink s = {.hashes = true, .hash = fnv_basis};
     put_plan(&s, plan);
     return s.hash;
 }

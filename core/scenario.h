@@ -72,6 +72,7 @@ typedef struct tdm_scenario {
     uint64_t memory_limit_bytes; /* 0: the device's memory */
     const tdm_target *targets;
     uint32_t n_targets;
+    const char *notes; /* lines on what the files say and is not modelled; NULL: none */
     const struct tdm_node *document; /* the tree it was read from, doc.h; NULL when built by hand */
 } tdm_scenario;
 
@@ -86,6 +87,11 @@ tdm_code tdm_scenario_load(tdm_arena *arena, const char *root, const char *path,
  * user wrote it, also long after loading; returns TDM_E_INVALID. */
 tdm_code tdm_scenario_error(const tdm_scenario *scenario, const char *key, tdm_error *err,
                             const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* A key as `--set` takes it ("pp") in canonical spelling ("parallel.pipeline_model_parallel_size"),
+ * and a short name for tables. `mark` opens the message about an unknown key. */
+tdm_code tdm_scenario_key(tdm_arena *arena, const char *key, const char *mark,
+                          const char **canonical, const char **brief, tdm_error *err);
 
 const char *tdm_routing_model_name(tdm_routing_model model); /* "uniform", "balanced" */
 const char *tdm_recompute_name(tdm_recompute recompute);     /* "none", "selective", "full" */

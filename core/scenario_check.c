@@ -73,6 +73,24 @@ static void check_tensor_parallel(tdm_scenario_loader *loader)
             (unsigned long long)tdm_ceil_div(model->vocab_size, tp) * tp);
 }
 
+/* What a plan cannot express yet. */
+static void check_layer_kinds(tdm_scenario_loader *loader)
+{
+    const tdm_model *model = &loader->scenario->model;
+    uint32_t n_dense = model->num_layers - tdm_model_n_expert_layers(model);
+    const char *key = gives(loader, "model.first_k_dense_replace") ? "model.first_k_dense_replace"
+                                                                   : "model.moe_layer_freq";
+    if (model->moe_shared_expert_intermediate_size > 0)
+        tdm_node_error_at(loader->document, "model.moe_shared_expert_intermediate_size",
+                          loader->err, "%u: shared experts are not implemented; write 0",
+                          model->moe_shared_expert_intermediate_size);
+    if (n_dense > 0)
+        tdm_node_error_at(loader->document, key, loader->err,
+                          "%u of the %u layers have no experts; mixing both kinds of layer is not "
+                          "implemented",
+                          n_dense, model->num_layers);
+}
+
 static void check_experts(tdm_scenario_loader *loader)
 {
     const tdm_model *model = &loader->scenario->model;
@@ -85,6 +103,7 @@ static void check_experts(tdm_scenario_loader *loader)
         return;
     }
     check_divides(loader, EP, parallel->ep, model->num_experts, "experts");
+    check_layer_kinds(loader);
     if (parallel->etp == 1)
         return;
     if (gives(loader, ETP))
@@ -161,9 +180,43 @@ static void check_layers(tdm_scenario_loader *loader)
                           suggest_divisors(divisors, per_stage, parallel->vpp));
 }
 
+/* Interleaving has two spellings in Megatron; here it has none yet. */
+static void check_virtual_stages(tdm_scenario_loader *loader)
+{
+    const tdm_scenario_source *read = &loader->read;
+    if (read->virtual_stages > 1)
+        tdm_node_error_at(loader->document, "parallel.num_virtual_stages_per_pipeline_rank",
+                          loader->err, "%u: interleaved stages are not implemented; write 1",
+                          read->virtual_stages);
+    if (read->layers_per_virtual_stage > 0)
+        tdm_node_error_at(loader->document, "parallel.num_layers_per_virtual_pipeline_stage",
+                          loader->err, "%u: interleaved stages are not implemented; leave it out",
+                          read->layers_per_virtual_stage);
+}
+
+static void check_zero_stage(tdm_scenario_loader *loader)
+{
+    static const char key[] = "parallel.zero_stage", flag[] = "parallel.use_distributed_optimizer";
+    uint32_t stage = loader->read.zero_stage;
+    if (!gives(loader, key))
+        return;
+    if (gives(loader, flag))
+        tdm_node_error_at(
+            loader->document, key, loader->err,
+            "says what use_distributed_optimizer says already; one of them is enough");
+    else if (stage > 1)
+        tdm_node_error_at(loader->document, key, loader->err,
+                          "%u: splitting gradients or weights over the replicas is not "
+                          "implemented; write 0 or 1",
+                          stage);
+    loader->scenario->parallel.distributed_optimizer |= stage == 1;
+}
+
 static void check_parallel(tdm_scenario_loader *loader)
 {
     const tdm_parallel *parallel = &loader->scenario->parallel;
+    check_virtual_stages(loader);
+    check_zero_stage(loader);
     if (parallel->cp > 1)
         tdm_node_error_at(loader->document, CP, loader->err,
                           "%u: context parallelism is not implemented; write 1", parallel->cp);
@@ -261,8 +314,8 @@ static void check_work(tdm_scenario_loader *loader)
             tokens, most_tokens);
         return;
     }
-    double f =
-        m->num_experts ? (double)m->moe_ffn_hidden_size * m->moe_router_topk : m->ffn_hidden_size;
+    double f = (double)m->moe_ffn_hidden_size * m->moe_router_topk +
+               m->moe_shared_expert_intermediate_size + m->ffn_hidden_size;
     double scores =
         m->attention == TDM_ATTENTION_UNFUSED ? (double)m->num_attention_heads * s->seq_length : 0;
     double heads = (double)(m->num_attention_heads + 2.0 * m->num_query_groups) * m->kv_channels;
@@ -272,6 +325,17 @@ static void check_work(tdm_scenario_loader *loader)
         tdm_node_error_at(loader->document, "batch", loader->err,
                           "about %.0e activations in one step; at most %.0e are accepted", elements,
                           most_elements);
+}
+
+/* Attention is planned over the whole sequence. */
+static void note_windows(tdm_scenario_loader *loader)
+{
+    uint32_t window = loader->scenario->model.window_size, s = loader->scenario->seq_length;
+    if (window > 0 && window < s)
+        tdm_node_error_at(loader->document, "model.window_size", loader->notes,
+                          "windows of %u tokens are not modelled: attention counts all %u tokens "
+                          "of a sequence in every layer",
+                          window, s);
 }
 
 static void check_batch(tdm_scenario_loader *loader)
@@ -290,8 +354,17 @@ static void check_batch(tdm_scenario_loader *loader)
         tdm_node_error_at(loader->document, "batch.seq_length", loader->err,
                           "%u is more than the %u positions of model %s (max_position_embeddings)",
                           s->seq_length, s->model.max_position_embeddings, s->model.name);
+    note_windows(loader);
     check_work(loader);
-    bool splits_tokens = s->parallel.sequence_parallel || s->model.num_experts > 0;
+    bool splits_sequence = s->parallel.sequence_parallel && s->seq_length % s->parallel.tp != 0;
+    if (is_sound(loader, "parallel") && splits_sequence) {
+        tdm_node_error_at(loader->document, "batch.seq_length", loader->err,
+                          "%u is no multiple of tensor_model_parallel_size %u, which sequence "
+                          "parallelism splits each sequence by",
+                          s->seq_length, s->parallel.tp);
+        return;
+    }
+    bool splits_tokens = s->model.num_experts > 0;
     uint64_t tokens = (uint64_t)s->micro_batch_size * s->seq_length;
     if (is_sound(loader, "parallel") && splits_tokens && tokens % s->parallel.tp != 0)
         tdm_node_error_at(

@@ -123,6 +123,12 @@ static void read_parts(tdm_scenario_loader *loader)
     tdm_scenario_check(loader);
 }
 
+tdm_code tdm_scenario_key(tdm_arena *arena, const char *key, const char *mark,
+                          const char **canonical, const char **brief, tdm_error *err)
+{
+    return tdm_schema_key(arena, tdm_scenario_fields, key, mark, canonical, brief, err);
+}
+
 tdm_code tdm_scenario_load(tdm_arena *arena, const char *root, const char *path,
                            const char *const *sets, size_t n_sets, tdm_scenario *scenario,
                            tdm_error *err)
@@ -132,6 +138,7 @@ tdm_code tdm_scenario_load(tdm_arena *arena, const char *root, const char *path,
                                   .root = root,
                                   .folder = tdm_file_folder(arena, path),
                                   .scenario = &read,
+                                  .notes = TDM_ALLOC(arena, tdm_error, 1),
                                   .err = err ? err : TDM_ALLOC(arena, tdm_error, 1)};
     unsigned before = loader.err->n_messages;
     set_defaults(&loader.read);
@@ -141,6 +148,7 @@ tdm_code tdm_scenario_load(tdm_arena *arena, const char *root, const char *path,
     read_parts(&loader);
     if (loader.err->n_messages > before)
         return TDM_E_INVALID;
+    read.notes = loader.notes->n_messages > 0 ? loader.notes->text : NULL;
     *scenario = read;
     return TDM_OK;
 }

@@ -1,6 +1,7 @@
 /* scenario_machine.c: finds and reads what a scenario names: model, topology, device. */
 #include "device_load.h"
 #include "files.h"
+#include "model_hf.h"
 #include "scenario_parts.h"
 #include "topology_load.h"
 
@@ -22,9 +23,8 @@ static tdm_node *read_model_file(tdm_scenario_loader *loader, tdm_node *node, co
     const char *path;
     tdm_node *map = NULL;
     if (tdm_file_find(loader->arena, &tdm_file_model, loader->root, loader->folder, node, &path,
-                      loader->err) == TDM_OK &&
-        tdm_doc_read(loader->arena, path, &map, loader->err) == TDM_OK)
-        *name = tdm_file_stem(loader->arena, path);
+                      loader->err) == TDM_OK)
+        tdm_model_document(loader->arena, path, &map, name, loader->notes, loader->err);
     if (!map)
         node->faulty = true;
     return map;
@@ -57,14 +57,26 @@ static tdm_node *find_model_map(tdm_scenario_loader *loader, tdm_node *node, con
                        "a list: expected the name of a model or a map of its keys");
         return NULL;
     }
-    tdm_node *base = tdm_node_child(node, "base");
-    if (!base)
+    tdm_node *base = tdm_node_child(node, "base"), *hf = tdm_node_child(node, "hf");
+    if (base && hf) {
+        tdm_node_error(hf, loader->err, "names a model, and so does base; one of them is enough");
+        return NULL;
+    }
+    if (!base && !hf)
         return node;
+    char quoted[TDM_QUOTE_SIZE];
+    base = base ? base : hf;
     if (base->kind != TDM_NODE_SCALAR || tdm_node_is_null(base)) {
         tdm_node_error(base, loader->err, "expected the name of a model");
         return NULL;
     }
     tdm_node *map = read_model_file(loader, base, name);
+    if (map && base == hf && !tdm_doc_is_json(map->path)) {
+        tdm_node_error(hf, loader->err,
+                       "%s: expected Hugging Face's config.json or a folder that holds one",
+                       tdm_node_quote(quoted, hf->text));
+        return NULL;
+    }
     if (!map || map->kind != TDM_NODE_MAP)
         return map;
     tdm_node_remove(base);

@@ -11,6 +11,7 @@ typedef struct tdm_scenario_source {
     const tdm_node *model, *pass_times, *targets;
     const char *topology, *device;
     tdm_parallel parallel;
+    uint32_t virtual_stages, layers_per_virtual_stage, zero_stage;
     const char *schedule;
     uint32_t num_microbatches;
     uint32_t micro_batch_size, global_batch_size, seq_length;
@@ -31,7 +32,7 @@ typedef struct tdm_scenario_loader {
     tdm_scenario_source read;
     tdm_scenario *scenario;
     bool has_model, has_topology, has_device; /* read without mistakes */
-    tdm_error *err;
+    tdm_error *notes, *err; /* notes: what is not modelled or not read */
 } tdm_scenario_loader;
 
 /* scenario_machine.c: what the scenario names: model, topology, device. */

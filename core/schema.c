@@ -299,6 +299,63 @@ static tdm_code resolve_keys(tdm_arena *arena, const tdm_field *fields, const td
     return TDM_OK;
 }
 
+/* Puts the section of a single key that only one section knows before it. */
+static size_t find_flat(const tdm_field *fields, const char **keys, size_t n)
+{
+    if (n != 1 || tdm_schema_find(fields, keys[0]) || !find_section(fields, keys[0]))
+        return n;
+    keys[1] = keys[0];
+    keys[0] = find_section(fields, keys[0])->key;
+    return 2;
+}
+
+/* The shortest of a field's spellings, if it is much shorter than the canonical one. */
+static const char *shortest(tdm_arena *arena, const tdm_field *field)
+{
+    const char *best = field->key;
+    size_t n = strlen(best);
+    for (const char *alias = field->aliases; alias && *alias;) {
+        size_t length = strcspn(alias, " ");
+        if (length < n) {
+            best = alias;
+            n = length;
+        }
+        alias += length;
+        alias += strspn(alias, " ");
+    }
+    return 2 * n > strlen(field->key) ? field->key : tdm_arena_strndup(arena, best, n);
+}
+
+tdm_code tdm_schema_key(tdm_arena *arena, const tdm_field *fields, const char *key,
+                        const char *mark, const char **canonical, const char **brief,
+                        tdm_error *err)
+{
+    char quoted[TDM_QUOTE_SIZE];
+    const char *keys[MAX_SET_KEYS];
+    size_t n = strchr(key, '=') ? 0 : split_keys(arena, tdm_arena_printf(arena, "%s=", key), keys);
+    if (n == 0)
+        return tdm_error_add(err, TDM_E_INVALID, "%s: '%s' is no key", mark,
+                             tdm_node_quote(quoted, key));
+    n = find_flat(fields, keys, n);
+    tdm_code code = resolve_keys(arena, fields, NULL, keys, n, mark, err);
+    if (code != TDM_OK)
+        return code;
+    const char *joined = keys[0], *name = keys[n - 1];
+    const tdm_field *field = NULL;
+    for (size_t i = 0; i < n; i++, fields = field ? field->fields : NULL) {
+        field = fields ? tdm_schema_find(fields, keys[i]) : NULL;
+        if (i > 0)
+            joined = tdm_arena_printf(arena, "%s.%s", joined, keys[i]);
+    }
+    if (n > 1 && (strcmp(name, "name") == 0 || strcmp(name, "model") == 0))
+        name = keys[n - 2];
+    else if (field)
+        name = shortest(arena, field);
+    *canonical = joined;
+    *brief = name;
+    return TDM_OK;
+}
+
 tdm_code tdm_schema_set(tdm_arena *arena, const tdm_field *fields, tdm_node *root,
                         const char *assignment, tdm_error *err)
 {
@@ -313,11 +370,7 @@ tdm_code tdm_schema_set(tdm_arena *arena, const tdm_field *fields, tdm_node *roo
     size_t key_length = strcspn(assignment, "=");
     const char *mark =
         tdm_arena_printf(arena, "--set:%s", tdm_arena_strndup(arena, assignment, key_length));
-    if (n == 1 && !tdm_schema_find(fields, keys[0]) && find_section(fields, keys[0])) {
-        keys[1] = keys[0];
-        keys[0] = find_section(fields, keys[0])->key;
-        n = 2;
-    }
+    n = find_flat(fields, keys, n);
     tdm_code code = resolve_keys(arena, fields, root, keys, n, mark, err);
     if (code != TDM_OK)
         return code;

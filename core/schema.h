@@ -75,6 +75,14 @@ tdm_code tdm_schema_scalar(tdm_arena *arena, const tdm_field *field, const tdm_n
 tdm_code tdm_schema_set(tdm_arena *arena, const tdm_field *fields, tdm_node *root,
                         const char *assignment, tdm_error *err);
 
+/* A key as assignments take it ("pp") in canonical spelling
+ * ("parallel.pipeline_model_parallel_size"), and a short name for tables: the last part or a much
+ * shorter spelling of it, or the section where the last part is just `name` or `model`. `mark`
+ * opens the message about a key that is unknown. */
+tdm_code tdm_schema_key(tdm_arena *arena, const tdm_field *fields, const char *key,
+                        const char *mark, const char **canonical, const char **brief,
+                        tdm_error *err);
+
 /* The field that a key names, by canonical key or alias, dashes taken as underscores; NULL for
  * none. */
 const tdm_field *tdm_schema_find(const tdm_field *fields, const char *key);

@@ -34,11 +34,8 @@ static double upper_limit(const tdm_field *field)
 static tdm_code reject_whole(const tdm_field *field, const tdm_node *node, tdm_error *err)
 {
     char expected[96];
-    if (field->max != 0)
-        snprintf(expected, sizeof expected, "a whole number from %.0f to %.0f", field->min,
-                 field->max);
-    else
-        snprintf(expected, sizeof expected, "a whole number of at least %.0f", field->min);
+    snprintf(expected, sizeof expected, "a whole number from %.0f to %.0f", field->min,
+             upper_limit(field));
     return reject(node, err, expected);
 }
 
@@ -69,13 +66,14 @@ static tdm_code reject_range(const tdm_field *field, tdm_unit unit, const tdm_no
                              tdm_error *err)
 {
     char low[64], high[64], expected[192];
+    double largest = upper_limit(field);
     write_limit(low, sizeof low, field->min, unit);
-    write_limit(high, sizeof high, field->max, unit);
-    if (field->positive && field->max != 0)
+    write_limit(high, sizeof high, largest, unit);
+    if (field->positive && isfinite(largest))
         snprintf(expected, sizeof expected, "a value above 0 and at most %s", high);
     else if (field->positive)
         snprintf(expected, sizeof expected, "a value above 0");
-    else if (field->max != 0)
+    else if (isfinite(largest))
         snprintf(expected, sizeof expected, "a value from %s to %s", low, high);
     else
         snprintf(expected, sizeof expected, "a value of at least %s", low);

@@ -12,4 +12,7 @@ double tdm_stats_min(const double *values, size_t n);
  * a sample of them. */
 double tdm_stats_sd(const double *values, size_t n);
 
+/* The value that a standard normal variable stays below with probability p, 0 < p < 1. */
+double tdm_stats_normal_quantile(double p);
+
 #endif

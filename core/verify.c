@@ -92,14 +92,11 @@ uint32_t *tdm_verify_first_ranks(tdm_arena *arena, const tdm_plan *plan)
     return first;
 }
 
-static uint64_t count_ops(tdm_arena *scratch, const tdm_plan *plan, const uint32_t *first)
+static uint64_t count_ops(const tdm_plan *plan, const tdm_program *programs)
 {
-    uint32_t *n_ops = TDM_ALLOC(scratch, uint32_t, plan->n_roles);
-    for (uint32_t r = 0; r < plan->n_roles; r++)
-        n_ops[r] = first[r] == UINT32_MAX ? 0 : tdm_plan_n_ops(plan, first[r]);
     uint64_t sum = 0;
     for (uint32_t rank = 0; rank < plan->mesh.world; rank++)
-        sum += n_ops[plan->role_of[rank]];
+        sum += programs[plan->role_of[rank]].n_ops;
     return sum;
 }
 
@@ -111,12 +108,13 @@ static tdm_code verify_sound(tdm_arena *scratch, const tdm_plan *plan, tdm_verif
     tdm_code code = tdm_verify_passes(plan, first, err);
     if (code != TDM_OK)
         return code;
+    const tdm_program *programs = tdm_programs_of(scratch, plan);
     for (uint32_t r = 0; r < plan->n_roles; r++)
-        if (first[r] != UINT32_MAX)
-            code = tdm_verify_worst(code, tdm_verify_life(plan, first[r], err));
+        if (programs[r].role)
+            code = tdm_verify_worst(code, tdm_verify_life(plan, &programs[r], err));
     code = tdm_verify_worst(code, tdm_verify_routing(plan, err));
-    code = tdm_verify_worst(code, tdm_verify_comm(plan, first, &report->resident_comm, err));
-    report->n_ops = count_ops(scratch, plan, first);
+    code = tdm_verify_worst(code, tdm_verify_comm(plan, programs, &report->resident_comm, err));
+    report->n_ops = count_ops(plan, programs);
     return code;
 }
 

@@ -24,4 +24,12 @@ tdm_code tdm_verify_plan(const tdm_plan *plan, tdm_verify_report *report, tdm_er
 /* Checks one rank's placement against happens-before. Needs a layout with offsets. */
 tdm_code tdm_verify_layout(const tdm_plan *plan, const tdm_layout *layout, tdm_error *err);
 
+/* The same for many ranks, one after the other: what ranks of a role share is worked out once when
+ * they come together. */
+typedef struct tdm_layout_proof tdm_layout_proof;
+tdm_layout_proof *tdm_layout_proof_new(tdm_arena *arena, const tdm_plan *plan);
+/* A tdm_layout_visit; context: the tdm_layout_proof. */
+tdm_code tdm_layout_prove(void *context, const tdm_layout *layout, tdm_error *err);
+void tdm_layout_proof_free(tdm_layout_proof *proof);
+
 #endif

@@ -7,11 +7,6 @@
 
 /* ---- the ops of a role ---- */
 
-static bool is_comm(const tdm_op *op)
-{
-    return tdm_op_is_collective(op->kind) || tdm_op_is_p2p(op->kind);
-}
-
 typedef struct reduction {
     const tdm_plan *plan;
     tdm_verify_comm_role *role;
@@ -88,27 +83,24 @@ static void index_ops(tdm_arena *scratch, tdm_verify_comm_role *role)
     }
 }
 
-static tdm_code reduce_role(tdm_arena *scratch, const tdm_plan *plan, uint32_t rank,
+static tdm_code reduce_role(tdm_arena *scratch, const tdm_plan *plan, const tdm_program *program,
                             tdm_verify_comm_role *role, tdm_error *err)
 {
-    uint32_t n = tdm_plan_n_ops(plan, rank), n_issued[TDM_N_STREAMS] = {0};
-    *role = (tdm_verify_comm_role){.rank = rank, .ops = TDM_ALLOC(scratch, tdm_verify_comm_op, n)};
+    *role = (tdm_verify_comm_role){.rank = program->rank,
+                                   .ops = TDM_ALLOC(scratch, tdm_verify_comm_op, program->n_comms)};
     reduction r = {.plan = plan, .role = role};
-    for (uint32_t s = 0; s < TDM_N_STREAMS; s++)
-        r.n_before[s] = TDM_ALLOC(scratch, uint32_t, n + 1);
-    tdm_hb *hb = tdm_hb_new(scratch, plan->roles[plan->role_of[rank]].n_passes);
+    for (uint32_t s = 0; s < TDM_N_STREAMS; s++) {
+        uint32_t *n_before = TDM_ALLOC(scratch, uint32_t, program->n_on_stream[s] + 1);
+        for (uint32_t i = 0; i < program->n_on_stream[s]; i++)
+            n_before[i + 1] =
+                n_before[i] + tdm_op_is_comm(program->ops[program->on_stream[s][i]].op);
+        r.n_before[s] = n_before;
+    }
     tdm_code code = TDM_OK;
-    tdm_cursor cursor;
-    tdm_cursor_init(&cursor, plan, rank);
-    for (tdm_instance in; tdm_cursor_next(&cursor, &in);) {
-        tdm_clock before;
-        uint32_t own;
-        tdm_hb_step(hb, &in, &before, &own);
-        tdm_stream s = in.op->stream;
-        if (is_comm(in.op))
-            code = tdm_verify_worst(code, add_op(&r, &in, &before, own, err));
-        n_issued[s]++;
-        r.n_before[s][n_issued[s]] = r.n_before[s][n_issued[s] - 1] + is_comm(in.op);
+    for (uint32_t c = 0; c < program->n_comms; c++) {
+        uint32_t i = program->comm_op[c];
+        code = tdm_verify_worst(
+            code, add_op(&r, &program->ops[i], &program->before[i], program->number[i], err));
     }
     index_ops(scratch, role);
     return code;
@@ -211,16 +203,16 @@ static void find_communicators(tdm_arena *scratch, tdm_verify_comms *comms)
 }
 
 tdm_code tdm_verify_comms_collect(tdm_arena *scratch, const tdm_plan *plan,
-                                  const uint32_t *first_ranks, tdm_verify_comms *comms,
+                                  const tdm_program *programs, tdm_verify_comms *comms,
                                   tdm_error *err)
 {
     *comms = (tdm_verify_comms){.plan = plan,
                                 .roles = TDM_ALLOC(scratch, tdm_verify_comm_role, plan->n_roles)};
     tdm_code code = TDM_OK;
     for (uint32_t r = 0; r < plan->n_roles; r++)
-        if (first_ranks[r] != UINT32_MAX)
+        if (programs[r].role)
             code = tdm_verify_worst(
-                code, reduce_role(scratch, plan, first_ranks[r], &comms->roles[r], err));
+                code, reduce_role(scratch, plan, &programs[r], &comms->roles[r], err));
     if (code == TDM_OK)
         find_communicators(scratch, comms);
     return code;
@@ -295,18 +287,18 @@ uint32_t tdm_verify_resident(const tdm_verify_comm_role *role)
 
 /* ---- all of it ---- */
 
-tdm_code tdm_verify_comm(const tdm_plan *plan, const uint32_t *first_ranks, uint32_t *resident,
+tdm_code tdm_verify_comm(const tdm_plan *plan, const tdm_program *programs, uint32_t *resident,
                          tdm_error *err)
 {
     tdm_arena scratch = {0};
     tdm_verify_comms comms;
-    tdm_code code = tdm_verify_comms_collect(&scratch, plan, first_ranks, &comms, err);
+    tdm_code code = tdm_verify_comms_collect(&scratch, plan, programs, &comms, err);
     if (code == TDM_OK)
         code = tdm_verify_comms_match(&comms, err);
     if (code == TDM_OK)
         code = tdm_verify_comms_run(&comms, err);
     for (uint32_t r = 0; r < plan->n_roles && code == TDM_OK; r++) {
-        uint32_t n = first_ranks[r] == UINT32_MAX ? 0 : tdm_verify_resident(&comms.roles[r]);
+        uint32_t n = programs[r].role ? tdm_verify_resident(&comms.roles[r]) : 0;
         *resident = n > *resident ? n : *resident;
     }
     tdm_arena_free(&scratch);

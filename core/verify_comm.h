@@ -76,7 +76,7 @@ static inline uint32_t tdm_verify_communicator_of(const tdm_verify_comms *comms,
 
 /* Fails on a send or receive without a neighbour. */
 tdm_code tdm_verify_comms_collect(tdm_arena *scratch, const tdm_plan *plan,
-                                  const uint32_t *first_ranks, tdm_verify_comms *comms,
+                                  const tdm_program *programs, tdm_verify_comms *comms,
                                   tdm_error *err);
 /* tp group of ranks 0..7; ranks 0 -> 8; ranks 0 and 8, both directions. */
 tdm_verify_text tdm_verify_channel_text(const tdm_verify_comms *comms, uint32_t rank,

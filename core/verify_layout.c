@@ -5,23 +5,36 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Uses of one tensor. An earlier tensor must be over for the earliest that any of them can see. */
+/* Uses of one tensor, the same on all ranks of a role. An earlier tensor must be over for the
+ * earliest that any of them can see. */
 typedef struct use {
     tdm_clock before; /* what had ended before every op that uses it: least over the ops */
     tdm_clock last;   /* last use on each stream */
-    uint64_t offset, bytes;
+    tdm_size size;
+    uint64_t index; /* into the layout's offsets */
     uint32_t birth; /* op index + 1 */
-    uint32_t chunk, microbatch, position, slot;
+    uint32_t chunk, microbatch, position, slot, layer;
 } use;
+
+/* The uses of a role, in order of birth. */
+typedef struct role_uses {
+    const tdm_role *role;
+    use *items;
+    uint32_t n;
+    bool sizes_vary; /* with the tokens routed to the rank */
+} role_uses;
+
+/* Where one rank has the tensor. */
+typedef struct place {
+    uint64_t offset, bytes;
+} place;
 
 typedef struct checker {
     const tdm_plan *plan;
     const tdm_layout *layout;
-    const tdm_role *role;
     tdm_error *err;
-    use *uses; /* in order of birth */
-    uint32_t n_uses;
-    uint32_t *use_of; /* [n_offsets] + 1 */
+    const role_uses *uses;
+    place *places; /* of uses->items */
     uint32_t n_faults;
 } checker;
 
@@ -38,15 +51,16 @@ static tdm_verify_text use_text(const checker *c, const use *u)
                                   u->slot);
 }
 
-static void fault(checker *c, const use *u, const char *what)
+static void fault(checker *c, uint32_t i, const char *what)
 {
     if (!tell(c))
         return;
+    const use *u = &c->uses->items[i];
     tdm_instance birth = tdm_verify_op_at(c->plan, c->layout->rank, u->birth - 1);
     tdm_error_add(c->err, TDM_E_INVALID,
                   "rank %u: %s, born by %s, of %" PRIu64 " bytes at offset %" PRIu64 ": %s",
-                  c->layout->rank, use_text(c, u).s, tdm_verify_op_text(&birth).s, u->bytes,
-                  u->offset, what);
+                  c->layout->rank, use_text(c, u).s, tdm_verify_op_text(&birth).s,
+                  c->places[i].bytes, c->places[i].offset, what);
 }
 
 /* ---- uses ---- */
@@ -59,56 +73,63 @@ static uint32_t layer_of(const tdm_chunk *chunk, uint32_t position)
     return chunk->blocks[b].first_layer + position;
 }
 
-static use *new_use(checker *c, const tdm_instance *in, const tdm_ref *ref)
+static use *new_use(const tdm_plan *plan, role_uses *uses, const tdm_instance *in,
+                    const tdm_ref *ref, uint64_t index)
 {
-    const tdm_chunk *chunk = &c->role->chunks[in->pass.chunk];
+    const tdm_chunk *chunk = &uses->role->chunks[in->pass.chunk];
     uint32_t position = in->position + ref->next;
-    const tdm_kind *kind = tdm_plan_kind_at(c->plan, chunk, position);
-    tdm_size size = kind->slots[ref->slot].bytes;
-    uint64_t tokens = size.per_token == 0
-                          ? 0
-                          : tdm_plan_tokens(c->plan, c->layout->rank, layer_of(chunk, position),
-                                            in->pass.microbatch);
-    use *u = &c->uses[c->n_uses++];
-    *u = (use){.bytes = tdm_size_eval(size, tokens),
+    const tdm_kind *kind = ref->next ? tdm_plan_kind_at(plan, chunk, position) : in->kind;
+    use *u = &uses->items[uses->n++];
+    *u = (use){.size = kind->slots[ref->slot].bytes,
+               .index = index,
                .birth = in->index + 1,
                .chunk = in->pass.chunk,
                .microbatch = in->pass.microbatch,
                .position = position,
-               .slot = ref->slot};
+               .slot = ref->slot,
+               .layer = ref->next ? layer_of(chunk, position) : in->layer};
     memset(&u->before, 0xff, sizeof u->before);
+    uses->sizes_vary |= u->size.per_token != 0;
     return u;
 }
 
-static void note_op(checker *c, const tdm_instance *in, const tdm_clock *before, uint32_t own)
+/* The numbering of tensors is that of the layout. */
+static role_uses note_uses(tdm_arena *scratch, const tdm_plan *plan, const tdm_layout *layout)
 {
-    for (uint32_t r = 0; r < in->op->n_refs; r++) {
-        const tdm_ref *ref = &in->op->refs[r];
-        uint64_t i = tdm_layout_index(c->layout, in->pass.chunk, in->pass.microbatch,
-                                      in->position + ref->next, ref->slot);
-        if (c->use_of[i] == 0) {
-            use *u = new_use(c, in, ref);
-            u->offset = c->layout->offsets[i];
-            c->use_of[i] = c->n_uses;
+    const tdm_program *program = tdm_program_of(scratch, plan, layout->rank);
+    role_uses uses = {.role = program->role, .items = TDM_ALLOC(scratch, use, layout->n_offsets)};
+    uint32_t *use_of = TDM_ALLOC(scratch, uint32_t, layout->n_offsets); /* + 1 */
+    for (uint32_t i = 0; i < program->n_ops; i++) {
+        const tdm_instance *in = &program->ops[i];
+        for (uint32_t r = 0; r < in->op->n_refs; r++) {
+            const tdm_ref *ref = &in->op->refs[r];
+            uint64_t t = tdm_layout_index(layout, in->pass.chunk, in->pass.microbatch,
+                                          in->position + ref->next, ref->slot);
+            use *u = use_of[t] ? &uses.items[use_of[t] - 1] : new_use(plan, &uses, in, ref, t);
+            use_of[t] = (uint32_t)(u - uses.items) + 1;
+            u->last.seen[in->op->stream] = program->number[i];
+            for (uint32_t s = 0; s < TDM_N_STREAMS; s++)
+                if (program->before[i].seen[s] < u->before.seen[s])
+                    u->before.seen[s] = program->before[i].seen[s];
         }
-        use *u = &c->uses[c->use_of[i] - 1];
-        u->last.seen[in->op->stream] = own;
-        for (uint32_t s = 0; s < TDM_N_STREAMS; s++)
-            if (before->seen[s] < u->before.seen[s])
-                u->before.seen[s] = before->seen[s];
     }
+    return uses;
 }
 
-static void note_uses(tdm_arena *scratch, checker *c)
+/* Where the rank at hand has the tensors. */
+static void find_places(checker *c)
 {
-    tdm_hb *hb = tdm_hb_new(scratch, c->role->n_passes);
-    tdm_cursor cursor;
-    tdm_cursor_init(&cursor, c->plan, c->layout->rank);
-    for (tdm_instance in; tdm_cursor_next(&cursor, &in);) {
-        tdm_clock before;
-        uint32_t own;
-        tdm_hb_step(hb, &in, &before, &own);
-        note_op(c, &in, &before, own);
+    uint32_t layer = UINT32_MAX, microbatch = UINT32_MAX;
+    uint64_t tokens = 0;
+    for (uint32_t i = 0; i < c->uses->n; i++) {
+        const use *u = &c->uses->items[i];
+        if (u->size.per_token != 0 && (u->layer != layer || u->microbatch != microbatch)) {
+            layer = u->layer;
+            microbatch = u->microbatch;
+            tokens = tdm_plan_tokens(c->plan, c->layout->rank, layer, microbatch);
+        }
+        c->places[i] = (place){c->layout->offsets[u->index],
+                               tdm_size_eval(u->size, u->size.per_token == 0 ? 0 : tokens)};
     }
 }
 
@@ -170,8 +191,9 @@ static uint32_t unordered(const use *earlier, const use *later)
     return TDM_N_STREAMS;
 }
 
-static void check_overlap(checker *c, const use *earlier, const use *later)
+static void check_overlap(checker *c, uint32_t i_earlier, uint32_t i_later)
 {
+    const use *earlier = &c->uses->items[i_earlier], *later = &c->uses->items[i_later];
     uint32_t stream = unordered(earlier, later);
     if (stream == TDM_N_STREAMS || !tell(c))
         return;
@@ -179,47 +201,50 @@ static void check_overlap(checker *c, const use *earlier, const use *later)
     tdm_instance user =
         tdm_verify_op_on(c->plan, rank, (tdm_stream)stream, earlier->last.seen[stream]);
     tdm_instance birth = tdm_verify_op_at(c->plan, rank, later->birth - 1);
-    uint64_t from = earlier->offset > later->offset ? earlier->offset : later->offset;
+    uint64_t a = c->places[i_earlier].offset, b = c->places[i_later].offset;
     tdm_error_add(c->err, TDM_E_INVALID,
                   "rank %u: %s, born by %s, overlaps %s at offset %" PRIu64
                   " while %s on stream %s may still use that",
                   rank, use_text(c, later).s, tdm_verify_op_text(&birth).s, use_text(c, earlier).s,
-                  from, tdm_verify_op_text(&user).s, tdm_stream_name((tdm_stream)stream));
+                  a > b ? a : b, tdm_verify_op_text(&user).s, tdm_stream_name((tdm_stream)stream));
 }
 
-static bool check_place(checker *c, const use *u)
+static bool check_place(checker *c, uint32_t i)
 {
+    const tdm_layout *layout = c->layout;
+    place p = c->places[i];
     uint32_t n = c->n_faults;
-    if (u->offset == UINT64_MAX)
-        fault(c, u, "has no place");
-    else if (u->offset % TDM_ALIGNMENT != 0)
-        fault(c, u, "is not aligned to 256 bytes");
-    else if (u->offset > c->layout->arena_bytes || u->bytes > c->layout->arena_bytes - u->offset)
-        fault(c, u, "reaches past the end of the arena");
-    else if (u->bytes > 0 && u->offset < c->layout->static_bytes)
-        fault(c, u, "overlaps the static tensors");
+    if (p.offset == UINT64_MAX)
+        fault(c, i, "has no place");
+    else if (p.offset % TDM_ALIGNMENT != 0)
+        fault(c, i, "is not aligned to 256 bytes");
+    else if (p.offset > layout->arena_bytes || p.bytes > layout->arena_bytes - p.offset)
+        fault(c, i, "reaches past the end of the arena");
+    else if (p.bytes > 0 && p.offset < layout->static_bytes)
+        fault(c, i, "overlaps the static tensors");
     return c->n_faults == n;
 }
 
 /* In order of birth: whoever had the bytes last must be over. By transitivity so are all who had
- * them before. */
-static void check_uses(tdm_arena *scratch, checker *c)
+ * them before. `pieces` [2 n + 2]. */
+static void check_places(checker *c, piece *pieces)
 {
-    map m = {.pieces = TDM_ALLOC(scratch, piece, 2 * (size_t)c->n_uses + 2), .n = 1};
-    for (uint32_t i = 0; i < c->n_uses; i++) {
-        const use *u = &c->uses[i];
-        if (!check_place(c, u) || u->bytes == 0)
+    map m = {.pieces = pieces, .n = 1};
+    pieces[0] = (piece){0};
+    for (uint32_t i = 0; i < c->uses->n; i++) {
+        place p = c->places[i];
+        if (!check_place(c, i) || p.bytes == 0)
             continue;
-        uint64_t to = u->offset + u->bytes, end = UINT64_MAX;
-        uint32_t first = map_find(&m, u->offset), last = first;
+        uint64_t to = p.offset + p.bytes, end = UINT64_MAX;
+        uint32_t first = map_find(&m, p.offset), last = first;
         for (;; last++) {
             if (m.pieces[last].owner != 0)
-                check_overlap(c, &c->uses[m.pieces[last].owner - 1], u);
+                check_overlap(c, m.pieces[last].owner - 1, i);
             end = last + 1 < m.n ? m.pieces[last + 1].offset : UINT64_MAX;
             if (end >= to)
                 break;
         }
-        map_replace(&m, first, last, u->offset, to, end, i + 1);
+        map_replace(&m, first, last, p.offset, to, end, i + 1);
     }
 }
 
@@ -245,23 +270,76 @@ static tdm_code check_numbering(const tdm_plan *plan, const tdm_layout *layout, 
                          layout->rank);
 }
 
-tdm_code tdm_verify_layout(const tdm_plan *plan, const tdm_layout *layout, tdm_error *err)
+/* ---- all of it ---- */
+
+/* What is used again for every rank of the role at hand. */
+struct tdm_layout_proof {
+    const tdm_plan *plan;
+    tdm_arena scratch; /* goes with the role */
+    role_uses uses;    /* .role is NULL before the first */
+    place *places;
+    piece *pieces;
+    tdm_layout last; /* the last layout without a fault; .offsets is NULL before there is one */
+};
+
+tdm_layout_proof *tdm_layout_proof_new(tdm_arena *arena, const tdm_plan *plan)
 {
+    tdm_layout_proof *proof = TDM_ALLOC(arena, tdm_layout_proof, 1);
+    proof->plan = plan;
+    return proof;
+}
+
+void tdm_layout_proof_free(tdm_layout_proof *proof)
+{
+    tdm_arena_free(&proof->scratch);
+}
+
+static void begin_role(tdm_layout_proof *proof, const tdm_layout *layout)
+{
+    tdm_arena_reset(&proof->scratch);
+    proof->uses = note_uses(&proof->scratch, proof->plan, layout);
+    proof->places = TDM_ALLOC(&proof->scratch, place, proof->uses.n);
+    proof->pieces = TDM_ALLOC(&proof->scratch, piece, 2 * (size_t)proof->uses.n + 2);
+    proof->last = (tdm_layout){0};
+}
+
+/* The very placement that was seen last, and of the same sizes: what holds for the one holds for
+ * the other. */
+static bool is_proven(const tdm_layout_proof *proof, const tdm_layout *layout)
+{
+    const tdm_layout *last = &proof->last;
+    return !proof->uses.sizes_vary && layout->offsets == last->offsets &&
+           layout->arena_bytes == last->arena_bytes && layout->static_bytes == last->static_bytes;
+}
+
+tdm_code tdm_layout_prove(void *context, const tdm_layout *layout, tdm_error *err)
+{
+    tdm_layout_proof *proof = context;
+    const tdm_plan *plan = proof->plan;
     tdm_code code = check_numbering(plan, layout, err);
     if (code != TDM_OK)
         return code;
-    tdm_arena scratch = {0};
-    checker c = {.plan = plan,
-                 .layout = layout,
-                 .role = &plan->roles[plan->role_of[layout->rank]],
-                 .err = err,
-                 .uses = TDM_ALLOC(&scratch, use, layout->n_offsets),
-                 .use_of = TDM_ALLOC(&scratch, uint32_t, layout->n_offsets)};
-    note_uses(&scratch, &c);
-    check_uses(&scratch, &c);
+    if (proof->uses.role != &plan->roles[plan->role_of[layout->rank]])
+        begin_role(proof, layout);
+    else if (is_proven(proof, layout))
+        return TDM_OK;
+    checker c = {
+        .plan = plan, .layout = layout, .err = err, .uses = &proof->uses, .places = proof->places};
+    find_places(&c);
+    check_places(&c, proof->pieces);
     if (c.n_faults > MAX_MESSAGES)
         tdm_error_add(err, TDM_E_INVALID, "rank %u: %u more faults in the placement of its tensors",
                       layout->rank, c.n_faults - MAX_MESSAGES);
-    tdm_arena_free(&scratch);
-    return c.n_faults > 0 ? TDM_E_INVALID : TDM_OK;
+    if (c.n_faults > 0)
+        return TDM_E_INVALID;
+    proof->last = *layout;
+    return TDM_OK;
+}
+
+tdm_code tdm_verify_layout(const tdm_plan *plan, const tdm_layout *layout, tdm_error *err)
+{
+    tdm_layout_proof proof = {.plan = plan};
+    tdm_code code = tdm_layout_prove(&proof, layout, err);
+    tdm_layout_proof_free(&proof);
+    return code;
 }

@@ -47,7 +47,7 @@ typedef struct life {
     /* the op at hand */
     tdm_instance in;
     tdm_clock before;
-    uint32_t own;
+    uint32_t own; /* its number on its stream */
 } life;
 
 static void number_tensors(tdm_arena *scratch, life *l)
@@ -264,17 +264,17 @@ static tdm_code check_leaks(life *l)
     return code;
 }
 
-tdm_code tdm_verify_life(const tdm_plan *plan, uint32_t rank, tdm_error *err)
+tdm_code tdm_verify_life(const tdm_plan *plan, const tdm_program *program, tdm_error *err)
 {
     tdm_arena scratch = {0};
-    life l = {.plan = plan, .role = &plan->roles[plan->role_of[rank]], .rank = rank, .err = err};
+    uint32_t rank = program->rank;
+    life l = {.plan = plan, .role = program->role, .rank = rank, .err = err};
     number_tensors(&scratch, &l);
-    tdm_hb *hb = tdm_hb_new(&scratch, l.role->n_passes);
     tdm_code code = TDM_OK;
-    tdm_cursor cursor;
-    tdm_cursor_init(&cursor, plan, rank);
-    while (tdm_cursor_next(&cursor, &l.in)) {
-        tdm_hb_step(hb, &l.in, &l.before, &l.own);
+    for (uint32_t i = 0; i < program->n_ops; i++) {
+        l.in = program->ops[i];
+        l.before = program->before[i];
+        l.own = program->number[i];
         code = tdm_verify_worst(code, check_op(&l));
     }
     code = tdm_verify_worst(code, check_leaks(&l));

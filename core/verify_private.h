@@ -36,8 +36,9 @@ static inline tdm_code tdm_verify_worst(tdm_code a, tdm_code b)
 tdm_code tdm_verify_structure(const tdm_plan *plan, tdm_error *err);
 tdm_code tdm_verify_passes(const tdm_plan *plan, const uint32_t *first_ranks, tdm_error *err);
 tdm_code tdm_verify_routing(const tdm_plan *plan, tdm_error *err);
-tdm_code tdm_verify_life(const tdm_plan *plan, uint32_t rank, tdm_error *err);
-tdm_code tdm_verify_comm(const tdm_plan *plan, const uint32_t *first_ranks, uint32_t *resident,
+tdm_code tdm_verify_life(const tdm_plan *plan, const tdm_program *program, tdm_error *err);
+/* programs [n_roles] */
+tdm_code tdm_verify_comm(const tdm_plan *plan, const tdm_program *programs, uint32_t *resident,
                          tdm_error *err);
 
 #endif

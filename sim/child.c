@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,10 +35,15 @@ _Noreturn void tdm_child_exit(void)
     _exit(0);
 }
 
-static _Noreturn void child_main(int error_pipe, void (*work)(void *context), void *context)
+static _Noreturn void child_main(pid_t parent, int error_pipe, void (*work)(void *context),
+                                 void *context)
 {
     const struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
+    /* Nobody waits for the result of a parent that was killed, possibly before this line. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
     int null = open("/dev/null", O_RDWR);
     if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
         dup2(error_pipe, STDERR_FILENO) < 0)
@@ -119,7 +125,7 @@ tdm_code tdm_child_run(void (*work)(void *context), void *context, const char *w
     int ends[2];
     if (pipe(ends) != 0)
         return tdm_error_add(err, TDM_E_INTERNAL, "%s: pipe: %s", what, strerror(errno));
-    pid_t child = fork();
+    pid_t parent = getpid(), child = fork();
     if (child < 0) {
         int code = errno;
         close(ends[0]);
@@ -128,7 +134,7 @@ tdm_code tdm_child_run(void (*work)(void *context), void *context, const char *w
     }
     if (child == 0) {
         close(ends[0]);
-        child_main(ends[1], work, context);
+        child_main(parent, ends[1], work, context);
     }
     close(ends[1]);
     char tail[N_TAIL_BYTES + 2]; /* room to end the last line */

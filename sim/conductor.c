@@ -14,8 +14,12 @@ tdm_conductor *tdm_conductor_new(tdm_arena *arena, const tdm_plan *plan,
     c->network = network;
     c->n_ranks = plan->mesh.world;
     c->ranks = TDM_ALLOC(arena, tdm_conducted, c->n_ranks);
-    for (uint32_t rank = 0; rank < c->n_ranks; rank++)
+    for (uint32_t rank = 0; rank < c->n_ranks; rank++) {
+        uint32_t n_users = costs->programs[plan->role_of[rank]].n_users;
         c->ranks[rank].walker = tdm_walker_new(arena, plan, costs, rank, &traces[rank]);
+        c->ranks[rank].seats =
+            TDM_ALLOC(arena, tdm_communicator *, n_users * (size_t)TDM_N_STREAMS);
+    }
     c->flows = TDM_ALLOC(arena, tdm_flow, tdm_comm_max_flows(plan, topology));
     c->connected = TDM_ALLOC(arena, uint8_t, ((size_t)c->n_ranks * c->n_ranks + 7) / 8);
     return c;
@@ -45,26 +49,17 @@ static tdm_communicator *find_communicator(tdm_conductor *c, tdm_comm_id id)
     return made;
 }
 
+/* Operations without partners only meet those of their own stream. */
 static tdm_communicator *communicator_of(tdm_conductor *c, const tdm_comm *comm)
 {
-    tdm_conducted *rank = &c->ranks[comm->rank];
-    tdm_comm_id id = tdm_comm_identify(c->plan, comm->rank, &comm->instance);
-    tdm_stream stream = id.n_members > 1 ? TDM_N_STREAMS : comm->instance.op->stream;
-    tdm_seat **link = &rank->seats;
-    for (; *link; link = &(*link)->next) {
-        tdm_seat *seat = *link;
-        if (seat->id != id.id || seat->stream != stream)
-            continue;
-        *link = seat->next; /* to the front: the next op likely uses it again */
-        seat->next = rank->seats;
-        rank->seats = seat;
-        return seat->communicator;
+    tdm_stream stream = comm->instance->op->stream;
+    tdm_communicator **seat =
+        &c->ranks[comm->rank].seats[comm->user * (uint32_t)TDM_N_STREAMS + stream];
+    if (!*seat) {
+        tdm_comm_id id = tdm_comm_identify(c->plan, comm->rank, comm->instance);
+        *seat = id.n_members > 1 ? find_communicator(c, id) : new_communicator(c, id);
     }
-    tdm_seat *seat = TDM_ALLOC(c->arena, tdm_seat, 1);
-    *seat = (tdm_seat){.next = rank->seats, .id = id.id, .stream = stream};
-    seat->communicator = id.n_members > 1 ? find_communicator(c, id) : new_communicator(c, id);
-    rank->seats = seat;
-    return seat->communicator;
+    return *seat;
 }
 
 /* SimGrid would abort on a flow without a route. */
@@ -83,9 +78,9 @@ static bool is_connected(tdm_conductor *c, const tdm_flow *flow)
 /* What the members do must fit together; a send and its receive are told apart by kind. */
 static bool is_matched(const tdm_communicator *k)
 {
-    const tdm_op *first = k->arrived[0]->comm.instance.op;
+    const tdm_op *first = k->arrived[0]->comm.instance->op;
     for (uint32_t i = 1; i < k->n_members; i++) {
-        const tdm_op *op = k->arrived[i]->comm.instance.op;
+        const tdm_op *op = k->arrived[i]->comm.instance->op;
         bool fits = tdm_op_is_p2p(first->kind) ? tdm_op_is_p2p(op->kind) && op->kind != first->kind
                                                : op->kind == first->kind;
         if (!fits)
@@ -101,7 +96,7 @@ static void launch(tdm_conductor *c, tdm_communicator *k)
     const tdm_comm *comm = &k->arrived[0]->comm;
     double latency_s = 0;
     uint32_t n =
-        tdm_comm_flows(c->plan, c->topology, comm->rank, &comm->instance, c->flows, &latency_s);
+        tdm_comm_flows(c->plan, c->topology, comm->rank, comm->instance, c->flows, &latency_s);
     uint32_t n_real = 0; /* the network is not asked to move nothing, or nowhere */
     for (uint32_t i = 0; i < n; i++) {
         const tdm_flow flow = c->flows[i];
@@ -112,7 +107,7 @@ static void launch(tdm_conductor *c, tdm_communicator *k)
                 tdm_arena_printf(c->arena,
                                  "topology %s: op %s needs a route from GPU %u to GPU %u, "
                                  "which share no plane",
-                                 c->topology->name, comm->instance.op->name, flow.src, flow.dst);
+                                 c->topology->name, comm->instance->op->name, flow.src, flow.dst);
             return;
         }
         c->flows[n_real++] = flow;
@@ -151,7 +146,7 @@ static void hand_out(tdm_conductor *c, const tdm_comm *comm)
     *p = (tdm_pending){.comm = *comm, .communicator = communicator_of(c, comm)};
     tdm_conducted *rank = &c->ranks[comm->rank];
     rank->n_pending++;
-    tdm_queue *queue = &rank->queues[comm->instance.op->stream];
+    tdm_queue *queue = &rank->queues[comm->instance->op->stream];
     if (queue->first)
         queue->last->next = p;
     else
@@ -196,7 +191,7 @@ void tdm_conductor_start(tdm_conductor *c)
 static void retire(tdm_conductor *c, tdm_pending *p, double end_s)
 {
     tdm_conducted *rank = &c->ranks[p->comm.rank];
-    tdm_queue *queue = &rank->queues[p->comm.instance.op->stream];
+    tdm_queue *queue = &rank->queues[p->comm.instance->op->stream];
     assert(queue->first == p);
     tdm_walker_done(rank->walker, &p->comm, p->turn_s, end_s);
     queue->first = p->next;
@@ -218,9 +213,11 @@ static void resume(tdm_conductor *c, tdm_conducted *rank, tdm_stream stream)
 void tdm_conductor_ended(tdm_conductor *c, void *transfer, double end_s)
 {
     tdm_communicator *k = transfer;
+    if (end_s < k->start_s) /* the network's clock is a sum of steps: a rounding behind */
+        end_s = k->start_s;
     for (uint32_t i = 0; i < k->n_members; i++) {
         const tdm_comm *comm = &k->arrived[i]->comm;
-        k->members[i] = (tdm_member){.rank = comm->rank, .stream = comm->instance.op->stream};
+        k->members[i] = (tdm_member){.rank = comm->rank, .stream = comm->instance->op->stream};
         retire(c, k->arrived[i], end_s);
     }
     /* Only now: a member that goes on may arrive here again. */

@@ -25,7 +25,7 @@ __attribute__((format(printf, 2, 3))) static void put(writer *w, const char *for
 
 static void put_op(writer *w, const tdm_comm *comm)
 {
-    const tdm_instance *instance = &comm->instance;
+    const tdm_instance *instance = comm->instance;
     const tdm_op *op = instance->op;
     put(w, "%s \"%s\" on stream %s (op %u, pass %s, chunk %u, microbatch %u)",
         tdm_op_kind_name(op->kind), op->name, tdm_stream_name(op->stream), instance->index,
@@ -43,10 +43,10 @@ static bool has_arrived(const tdm_communicator *k, uint32_t rank)
 /* The partners of an op that have not come. */
 static void put_missing(writer *w, const tdm_plan *plan, const tdm_pending *p)
 {
-    const tdm_op *op = p->comm.instance.op;
+    const tdm_op *op = p->comm.instance->op;
     const tdm_communicator *k = p->communicator;
     if (tdm_op_is_p2p(op->kind)) {
-        put(w, "rank %u", tdm_plan_peer(plan, p->comm.rank, &p->comm.instance));
+        put(w, "rank %u", tdm_plan_peer(plan, p->comm.rank, p->comm.instance));
         return;
     }
     tdm_group group = tdm_mesh_group(&plan->mesh, op->u.collective.group, p->comm.rank);

@@ -6,14 +6,6 @@
 
 typedef struct tdm_communicator tdm_communicator;
 
-/* A rank's membership in a communicator. */
-typedef struct tdm_seat {
-    struct tdm_seat *next; /* of the same rank */
-    uint64_t id;
-    tdm_stream stream; /* tells apart operations without partners, which share an id */
-    tdm_communicator *communicator;
-} tdm_seat;
-
 /* One communication op of one rank, from being handed out to its end. */
 typedef struct tdm_pending {
     struct tdm_pending *next; /* on the same stream, or in the list of unused ones */
@@ -46,7 +38,7 @@ typedef struct tdm_queue {
 typedef struct tdm_conducted {
     tdm_walker *walker;
     tdm_queue queues[TDM_N_STREAMS];
-    tdm_seat *seats;
+    tdm_communicator **seats; /* [n_users of its program][TDM_N_STREAMS] found on first use */
     uint32_t n_pending;
     bool ended;            /* the walker is through; operations may be pending */
     tdm_stream blocked_on; /* while it is not: the op it waits for */

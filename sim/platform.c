@@ -2,6 +2,8 @@
  * Links have no latency: CM02 shares a link inversely to route latency, which hardware does not do,
  * so latencies are slept by the engine. One switch becomes a Cluster zone (routes follow from the
  * hosts' links, loads in linear time); everything else a Full zone with explicit routes. */
+#define _GNU_SOURCE /* memfd_create */
+#include "sim/platform.h"
 #include "sim/sim.h"
 
 #include <errno.h>
@@ -9,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static void write_links(const tdm_topology *topology, FILE *file)
 {
@@ -99,4 +103,33 @@ tdm_code tdm_sim_write_platform(const tdm_topology *topology, const char *path, 
         remove(temporary);
     free(temporary);
     return code;
+}
+
+tdm_code tdm_platform_open(const tdm_topology *topology, tdm_platform *platform, tdm_error *err)
+{
+    int fd = memfd_create("tandem-platform", MFD_CLOEXEC);
+    int copy = fd < 0 ? -1 : dup(fd); /* closing the stream closes one of them */
+    FILE *file = copy < 0 ? NULL : fdopen(copy, "w");
+    tdm_code code = TDM_OK;
+    if (file)
+        code = write_platform(topology, file, err);
+    bool failed = !file || ferror(file) != 0;
+    if (file ? fclose(file) != 0 : copy >= 0 && close(copy) != 0)
+        failed = true;
+    if (failed && code == TDM_OK)
+        code =
+            tdm_error_add(err, TDM_E_INTERNAL, "platform for the simulation: %s", strerror(errno));
+    if (code == TDM_OK) {
+        platform->fd = fd;
+        snprintf(platform->path, sizeof platform->path, "/proc/self/fd/%d", fd);
+    } else if (fd >= 0) {
+        close(fd);
+    }
+    return code;
+}
+
+void tdm_platform_close(tdm_platform *platform)
+{
+    close(platform->fd);
+    platform->fd = -1;
 }

@@ -3,6 +3,7 @@
 #include "child.h"
 #include "conductor.h"
 #include "network.h"
+#include "platform.h"
 #include "sim.h"
 #include "simgrid_api.h"
 
@@ -105,6 +106,33 @@ static tdm_code run_child(job *j, tdm_trace *trace, tdm_error *err)
     return TDM_OK;
 }
 
+static tdm_code run_on_platform(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
+                                const char *platform_path, tdm_trace *trace, tdm_error *err)
+{
+    tdm_trace made;
+    const tdm_costs *costs = tdm_costs_new(arena, plan, machine);
+    tdm_trace_init(arena, plan, "sim", costs->launch_s, &made);
+    size_t n_bytes = sizeof(shared);
+    for (uint32_t rank = 0; rank < made.n_ranks; rank++)
+        n_bytes += sizeof(tdm_span) * made.ranks[rank].n_ops;
+    shared *memory = tdm_child_memory_new(n_bytes);
+    if (!memory)
+        return tdm_error_add(err, TDM_E_INTERNAL,
+                             "no %zu bytes of shared memory for the simulation", n_bytes);
+    job j = {.plan = plan,
+             .machine = machine,
+             .costs = costs,
+             .platform_path = platform_path,
+             .shared = memory,
+             .ranks = TDM_ALLOC(arena, tdm_rank_trace, made.n_ranks)};
+    place_spans(&j, &made);
+    tdm_code code = run_child(&j, &made, err);
+    tdm_child_memory_free(memory, n_bytes);
+    if (code == TDM_OK)
+        *trace = made;
+    return code;
+}
+
 tdm_code tdm_sim_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
                      const char *platform_path, tdm_trace *trace, tdm_error *err)
 {
@@ -121,29 +149,14 @@ tdm_code tdm_sim_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *
             "one operation of the plan needs %u concurrent flows on topology %s, the sim engine "
             "carries %d; use --engine analytic",
             max_flows, machine->topology->name, TDM_NETWORK_MAX_FLOWS);
-    tdm_code code = tdm_sim_write_platform(machine->topology, platform_path, err);
+    tdm_platform own;
+    tdm_code code = platform_path ? tdm_sim_write_platform(machine->topology, platform_path, err)
+                                  : tdm_platform_open(machine->topology, &own, err);
     if (code != TDM_OK)
         return code;
-    tdm_trace made;
-    const tdm_costs *costs = tdm_costs_new(arena, plan, machine);
-    tdm_trace_init(arena, plan, "sim", tdm_costs_launch_s(costs), &made);
-    size_t n_bytes = sizeof(shared);
-    for (uint32_t rank = 0; rank < made.n_ranks; rank++)
-        n_bytes += sizeof(tdm_span) * made.ranks[rank].n_ops;
-    shared *memory = tdm_child_memory_new(n_bytes);
-    if (!memory)
-        return tdm_error_add(err, TDM_E_INTERNAL,
-                             "no %zu bytes of shared memory for the simulation", n_bytes);
-    job j = {.plan = plan,
-             .machine = machine,
-             .costs = costs,
-             .platform_path = platform_path,
-             .shared = memory,
-             .ranks = TDM_ALLOC(arena, tdm_rank_trace, made.n_ranks)};
-    place_spans(&j, &made);
-    code = run_child(&j, &made, err);
-    tdm_child_memory_free(memory, n_bytes);
-    if (code == TDM_OK)
-        *trace = made;
+    code =
+        run_on_platform(arena, plan, machine, platform_path ? platform_path : own.path, trace, err);
+    if (!platform_path)
+        tdm_platform_close(&own);
     return code;
 }

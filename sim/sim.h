@@ -9,7 +9,7 @@
 const char *tdm_sim_missing(void);
 
 /* Simulates the plan in a forked child and fills the trace. platform_path: where the platform XML
- * is written and kept. */
+ * is written and kept; NULL: in memory, for the simulation only. */
 tdm_code tdm_sim_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
                      const char *platform_path, tdm_trace *trace, tdm_error *err);
 

@@ -109,13 +109,35 @@ static void missing_file(void **state)
     tdm_arena_free(&arena);
 }
 
+/* What was measured on another part is a guess for this one. */
+static void borrowed_values(void **state)
+{
+    (void)state;
+    tdm_arena arena = {0};
+    static tdm_error err;
+    tdm_device device = {0};
+    assert_int_equal(tdm_device_load(&arena, TANDEM_SOURCE_ROOT "/topologies/devices/a100-40g.yaml",
+                                     &device, &err),
+                     TDM_OK);
+    const tdm_value *borrowed[] = {&device.launch_s,
+                                   &device.kernel_floor_s,
+                                   &device.gemm_efficiency,
+                                   &device.grouped_gemm_efficiency,
+                                   &device.attention_efficiency,
+                                   &device.attention_backward_efficiency,
+                                   &device.memory_efficiency};
+    for (size_t i = 0; i < TDM_COUNT(borrowed); i++)
+        assert_int_equal(borrowed[i]->grade, TDM_GRADE_GUESS);
+    assert_int_equal(device.memory_bytes_per_s.grade, TDM_GRADE_DATASHEET);
+    tdm_arena_free(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_file),
-        cmocka_unit_test(values),
-        cmocka_unit_test(unsupported_dtype),
-        cmocka_unit_test(missing_file),
+        cmocka_unit_test(every_file),        cmocka_unit_test(values),
+        cmocka_unit_test(unsupported_dtype), cmocka_unit_test(missing_file),
+        cmocka_unit_test(borrowed_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

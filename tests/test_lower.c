@@ -211,6 +211,33 @@ static void test_schedules_are_complete(void **state)
     assert_true(n_checked > 500);
 }
 
+/* A parameter that every TP rank holds whole. */
+static bool is_copied(const tdm_param *param)
+{
+    const char *name = param->name;
+    return !param->expert &&
+           (strstr(name, "norm") || !strcmp(name, "gate") || !strcmp(name, "gate.bias") ||
+            !strcmp(name, "positions") || !strcmp(name, "proj.bias") || !strcmp(name, "fc2.bias"));
+}
+
+/* Over all ranks a plan holds as many parameters as the model has, whatever small vectors it has.
+ */
+static void check_parameters(tdm_arena *arena, const tdm_scenario *scenario)
+{
+    tdm_plan plan = support_plan(arena, scenario);
+    uint64_t sharded = 0, replicated = 0;
+    for (uint32_t stage = 0; stage < plan.mesh.pp; stage++) {
+        const tdm_chunk *chunk = &plan.roles[stage].chunks[0];
+        for (uint32_t b = 0; b < chunk->n_blocks; b++) {
+            const tdm_kind *kind = &plan.kinds[chunk->blocks[b].kind];
+            for (uint32_t p = 0; p < kind->n_params; p++)
+                *(is_copied(&kind->params[p]) ? &replicated : &sharded) +=
+                    kind->params[p].count * chunk->blocks[b].count;
+        }
+    }
+    assert_int_equal(sharded * plan.mesh.tp + replicated, tdm_model_params(&scenario->model));
+}
+
 static void test_parameter_counts(void **state)
 {
     (void)state;
@@ -218,27 +245,102 @@ static void test_parameter_counts(void **state)
     static const support_spec specs[] = {{.bias = true},
                                          {.swiglu = true, .rope = true},
                                          {.experts = 8, .topk = 2, .tied = true},
+                                         {.experts = 8, .topk = 2, .bias = true, .swiglu = true},
                                          {.tp = 4, .pp = 2},
-                                         {.tp = 4, .ep = 4, .experts = 8, .topk = 2}};
-    for (size_t i = 0; i < TDM_COUNT(specs); i++) {
-        tdm_scenario scenario = support_scenario(&arena, &specs[i]);
-        tdm_plan plan = support_plan(&arena, &scenario);
-        uint64_t sharded = 0, replicated = 0;
-        for (uint32_t stage = 0; stage < plan.mesh.pp; stage++) {
-            const tdm_chunk *chunk = &plan.roles[stage].chunks[0];
-            for (uint32_t b = 0; b < chunk->n_blocks; b++) {
-                const tdm_kind *kind = &plan.kinds[chunk->blocks[b].kind];
-                for (uint32_t p = 0; p < kind->n_params; p++) {
-                    const char *name = kind->params[p].name;
-                    bool copies = strstr(name, "norm") || !strcmp(name, "gate") ||
-                                  !strcmp(name, "positions") || !strcmp(name, "proj.bias") ||
-                                  !strcmp(name, "fc2.bias");
-                    *(copies ? &replicated : &sharded) +=
-                        kind->params[p].count * chunk->blocks[b].count;
-                }
-            }
+                                         {.tp = 4, .ep = 4, .experts = 8, .topk = 2},
+                                         {.tp = 4, .ep = 4, .experts = 8, .topk = 2, .bias = true}};
+    for (size_t i = 0; i < TDM_COUNT(specs); i++)
+        for (unsigned extras = 0; extras < 16; extras++) {
+            tdm_scenario scenario = support_scenario(&arena, &specs[i]);
+            tdm_model *m = &scenario.model;
+            m->add_attention_bias = extras & 1;
+            m->add_qkv_bias = extras & 2;
+            m->qk_layernorm = extras & 4;
+            m->attention_sinks = extras & 8;
+            check_parameters(&arena, &scenario);
         }
-        assert_int_equal(sharded * plan.mesh.tp + replicated, tdm_model_params(&scenario.model));
+    tdm_arena_free(&arena);
+}
+
+static const tdm_op *find_op(const tdm_template *template, const char *name)
+{
+    for (uint32_t i = 0; i < template->n_ops; i++)
+        if (strcmp(template->ops[i].name, name) == 0)
+            return &template->ops[i];
+    return NULL;
+}
+
+/* A dense layer with sequence parallelism begins its backward pass with a gather of what may just
+ * have come from the next stage. */
+static void test_gather_waits_for_receive(void **state)
+{
+    (void)state;
+    tdm_arena arena = {0};
+    const support_spec spec = {.tp = 2, .pp = 2, .sequence_parallel = true};
+    tdm_scenario scenario = support_scenario(&arena, &spec);
+    tdm_plan plan = support_plan(&arena, &scenario);
+    const tdm_template *backward = &plan.kinds[1].templates[TDM_PASS_BW];
+    const tdm_op *gather = &backward->ops[0];
+    assert_string_equal(gather->name, "fc2.dgather");
+    bool waits = false;
+    for (uint32_t i = 0; i < gather->n_waits; i++)
+        waits |= gather->waits[i].stream == TDM_STREAM_PP_RECV &&
+                 gather->waits[i].kind == TDM_WAIT_TAIL && gather->waits[i].n == 0;
+    assert_true(waits);
+    tdm_arena_free(&arena);
+}
+
+/* Dropout stands behind both halves of a layer, whatever the second is: a mask each. */
+static void test_dropout_behind_experts(void **state)
+{
+    (void)state;
+    tdm_arena arena = {0};
+    uint64_t stored[2];
+    for (int dropout = 0; dropout < 2; dropout++) {
+        const support_spec spec = {
+            .tp = 2, .ep = 2, .experts = 4, .topk = 2, .dropout = dropout == 1};
+        tdm_scenario scenario = support_scenario(&arena, &spec);
+        tdm_plan plan = support_plan(&arena, &scenario);
+        stored[dropout] = stored_bytes(&plan);
+        const tdm_template *backward = &plan.kinds[1].templates[TDM_PASS_BW];
+        assert_int_equal(find_op(backward, "add2.bwd") != NULL, dropout);
+    }
+    assert_int_equal(stored[1] - stored[0], 2 * 32 * 2 * 64); /* two masks of sbh bytes */
+    tdm_arena_free(&arena);
+}
+
+/* Adam touches 4 + 24 + 2 bytes of each parameter it updates and clears 4 of every parameter the
+ * rank holds. */
+static void test_optimizer_bytes(void **state)
+{
+    (void)state;
+    tdm_arena arena = {0};
+    for (int shard = 0; shard < 2; shard++) {
+        const support_spec spec = {.dp = 4, .distributed_optimizer = shard == 1};
+        tdm_scenario scenario = support_scenario(&arena, &spec);
+        tdm_plan plan = support_plan(&arena, &scenario);
+        uint64_t n = tdm_model_params(&scenario.model);
+        const tdm_op *adam = find_op(&plan.roles[0].optimizer, "adam");
+        assert_non_null(adam);
+        assert_int_equal(adam->u.memory.bytes.fixed, 30 * (shard ? n / 4 : n) + 4 * n);
+    }
+    tdm_arena_free(&arena);
+}
+
+/* Reductions of the loss run in fp32 whatever the model's type. */
+static void test_loss_is_fp32(void **state)
+{
+    (void)state;
+    tdm_arena arena = {0};
+    const support_spec spec = {.tp = 2};
+    tdm_scenario scenario = support_scenario(&arena, &spec);
+    tdm_plan plan = support_plan(&arena, &scenario);
+    static const char *const names[] = {"loss.max.reduce", "loss.sums.reduce"};
+    for (size_t i = 0; i < TDM_COUNT(names); i++) {
+        const tdm_op *op = find_op(&plan.kinds[2].templates[TDM_PASS_F], names[i]);
+        assert_non_null(op);
+        assert_int_equal(op->dtype, TDM_DTYPE_FP32);
+        assert_int_equal(op->u.collective.bytes, (i + 1) * 4 * 2 * 32); /* tokens: b s */
     }
     tdm_arena_free(&arena);
 }
@@ -253,6 +355,10 @@ int main(void)
         cmocka_unit_test(test_split_is_a_partition),
         cmocka_unit_test(test_schedules_are_complete),
         cmocka_unit_test(test_parameter_counts),
+        cmocka_unit_test(test_gather_waits_for_receive),
+        cmocka_unit_test(test_dropout_behind_experts),
+        cmocka_unit_test(test_optimizer_bytes),
+        cmocka_unit_test(test_loss_is_fp32),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -212,7 +212,25 @@ static void worst_grade(void **state)
     (void)state;
     tdm_arena arena = {0};
     assert_int_equal(load(&arena, "dgx-2").grade, TDM_GRADE_GUESS);
+    assert_int_equal(load(&arena, "pcie-16-a100-40g").grade, TDM_GRADE_GUESS);
     assert_int_equal(load(&arena, "dgx-2x8-h100").grade, TDM_GRADE_PUBLISHED);
+    tdm_arena_free(&arena);
+}
+
+/* Nobody has published a measurement on 16 GPUs of one fabric, so no time of such a machine is
+ * better than a guess. */
+static void unmeasured_machines(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a2-megagpu-16g", "dgx-2", "nvswitch16-a100-80g"};
+    tdm_arena arena = {0};
+    for (size_t i = 0; i < TDM_COUNT(names); i++) {
+        tdm_topology topology = load(&arena, names[i]);
+        assert_int_equal(topology.gpus_per_node, 16);
+        assert_int_equal(topology.link_bytes_per_s.grade, TDM_GRADE_GUESS);
+        assert_int_equal(topology.collective_launch_s.grade, TDM_GRADE_GUESS);
+        assert_int_equal(topology.p2p_launch_s.grade, TDM_GRADE_GUESS);
+    }
     tdm_arena_free(&arena);
 }
 
@@ -222,7 +240,7 @@ int main(void)
         cmocka_unit_test(one_switch),    cmocka_unit_test(two_nodes),
         cmocka_unit_test(pcie_tree),     cmocka_unit_test(no_route),
         cmocka_unit_test(longest_route), cmocka_unit_test(every_file),
-        cmocka_unit_test(worst_grade),
+        cmocka_unit_test(worst_grade),   cmocka_unit_test(unmeasured_machines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

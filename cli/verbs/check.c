@@ -4,24 +4,15 @@
 
 #include <stdio.h>
 
-/* "30.06 billion", "658.6 thousand". */
-static void print_count(double count)
-{
-    static const char *const names[] = {"", " thousand", " million", " billion", " trillion"};
-    size_t i = 0;
-    for (; count >= 999.95 && i + 1 < TDM_COUNT(names); i++)
-        count /= 1000;
-    printf("%.4g%s", count, names[i]);
-}
-
 static void print_model(const tdm_scenario *s)
 {
     const tdm_parallel *p = &s->parallel;
-    printf("%s (", s->model.name);
-    print_count((double)tdm_model_params(&s->model));
-    printf(" parameters) on %u of the %u GPUs of %s (%s): tp %u, pp %u, dp %u",
-           p->tp * p->cp * p->dp * p->pp, s->topology.n_gpus, s->topology.name, s->device.name,
-           p->tp, p->pp, p->dp);
+    char count[TDM_COUNT_SIZE];
+    printf("%s (%s parameters", s->model.name, tdm_cli_count(count, tdm_model_params(&s->model)));
+    if (s->model.num_experts > 0)
+        printf(", %s active", tdm_cli_count(count, tdm_model_active_params(&s->model)));
+    printf(") on %u of the %u GPUs of %s (%s): tp %u, pp %u, dp %u", p->tp * p->cp * p->dp * p->pp,
+           s->topology.n_gpus, s->topology.name, s->device.name, p->tp, p->pp, p->dp);
     if (s->model.num_experts > 0)
         printf(", ep %u, etp %u", p->ep, p->etp);
     printf("; %s, %u microbatches of %u x %u tokens, %s", s->schedule, s->num_microbatches,
@@ -37,7 +28,7 @@ static void print_ok(const tdm_scenario *s)
     else
         print_model(s);
     if (s->n_targets > 0)
-        printf("; %u targets", s->n_targets);
+        printf("; %u target%s", s->n_targets, s->n_targets == 1 ? "" : "s");
     printf("\n");
 }
 
@@ -47,10 +38,12 @@ static int check_one(const char *root, const char *path, const tdm_cli_strings *
     tdm_error err = {0};
     tdm_scenario scenario;
     int code = TDM_OK;
-    if (tdm_scenario_load(&arena, root, path, sets->items, sets->n, &scenario, &err) == TDM_OK)
+    if (tdm_scenario_load(&arena, root, path, sets->items, sets->n, &scenario, &err) == TDM_OK) {
+        tdm_cli_warn(scenario.notes);
         print_ok(&scenario);
-    else
+    } else {
         code = tdm_cli_fail(&err);
+    }
     tdm_arena_free(&arena);
     return code;
 }
@@ -63,7 +56,7 @@ static int check_all(tdm_arena *arena, const tdm_cli_strings *paths, const tdm_c
             TDM_E_INVALID, "no folder with scenarios/ and topologies/ (set TANDEM_ROOT to it)");
     int worst = TDM_OK;
     for (size_t i = 0; i < paths->n; i++) {
-        int code = check_one(root, paths->items[i], sets);
+        int code = check_one(root, tdm_cli_scenario(arena, root, paths->items[i]), sets);
         if (worst == TDM_OK)
             worst = code;
     }

@@ -4,6 +4,8 @@
 #include "core/collective.h"
 #include "core/doc.h"
 #include "core/fabric.h"
+#include "core/files.h"
+#include "core/model_load.h"
 #include "core/schedule.h"
 #include "sim/sim.h"
 
@@ -74,23 +76,44 @@ static bool is_yaml(const char *name)
     return name[0] != '.' && length > 5 && strcmp(name + length - 5, ".yaml") == 0;
 }
 
+static entry broken(tdm_arena *arena, const char *name, const tdm_error *err)
+{
+    return (entry){name, "broken", tdm_arena_strndup(arena, err->text, strcspn(err->text, "\n"))};
+}
+
+/* A model's size behind its description; or what is wrong with it. */
+static entry measure(tdm_arena *arena, const char *path, entry it)
+{
+    tdm_error err = {0};
+    tdm_model model;
+    char all[TDM_COUNT_SIZE], active[TDM_COUNT_SIZE];
+    if (tdm_model_load(arena, path, &model, &err) != TDM_OK)
+        return broken(arena, it.name, &err);
+    tdm_cli_count(all, tdm_model_params(&model));
+    tdm_cli_count(active, tdm_model_active_params(&model));
+    it.summary =
+        model.num_experts > 0
+            ? tdm_arena_printf(arena, "%s (%s parameters, %s active)", it.summary, all, active)
+            : tdm_arena_printf(arena, "%s (%s parameters)", it.summary, all);
+    return it;
+}
+
 /* The file's own description, or what is wrong with the file. */
 static entry describe(tdm_arena *arena, const char *folder, const char *file)
 {
     tdm_error err = {0};
     tdm_node *root = NULL;
+    const char *path = tdm_arena_printf(arena, "%s/%s", folder, file);
     entry it = {
         .name = tdm_arena_strndup(arena, file, strlen(file) - 5), .state = "ready", .summary = ""};
-    if (tdm_doc_read(arena, tdm_arena_printf(arena, "%s/%s", folder, file), &root, &err) !=
-        TDM_OK) {
-        it.state = "broken";
-        it.summary = tdm_arena_strndup(arena, err.text, strcspn(err.text, "\n"));
-        return it;
-    }
+    if (tdm_doc_read(arena, path, &root, &err) != TDM_OK)
+        return broken(arena, it.name, &err);
     const tdm_node *description = tdm_node_child(root, "description");
     if (description && description->kind == TDM_NODE_SCALAR)
         it.summary = tdm_arena_strndup(arena, description->text, strcspn(description->text, "\n"));
-    return it;
+    size_t length = strlen(folder), tail = strlen(tdm_file_model.folder);
+    bool is_model = length >= tail && strcmp(folder + length - tail, tdm_file_model.folder) == 0;
+    return is_model ? measure(arena, path, it) : it;
 }
 
 static tdm_code list_folder(tdm_arena *arena, const char *folder, section *all, tdm_error *err)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct arguments {
     const char *path, *output;
@@ -54,7 +55,7 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
     int code = tdm_cli_parse(arena, tdm_verb_find("plan"), options, argc, argv, 1, 1, &operands);
     if (code != TDM_CLI_GO_ON)
         return code;
-    a->path = operands.items[0];
+    a->path = tdm_cli_scenario(arena, tdm_cli_root(arena), operands.items[0]);
     if (a->csv && (a->groups || a->memory || a->schedule))
         return tdm_cli_complain(
             TDM_E_INVALID,
@@ -62,11 +63,15 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
     return TDM_CLI_GO_ON;
 }
 
-/* Whether the file is a plan rather than a scenario. */
+/* Whether the file is a plan rather than a scenario. What comes out of a pipe can be read only
+ * once: it is a scenario. */
 static bool is_plan_text(const char *path)
 {
     static const char magic[] = "tandem-plan ";
     char start[sizeof magic - 1];
+    struct stat status;
+    if (stat(path, &status) != 0 || !S_ISREG(status.st_mode))
+        return false;
     FILE *file = fopen(path, "rb");
     if (!file)
         return false;
@@ -83,6 +88,7 @@ static tdm_code lower(tdm_arena *arena, const arguments *a, const char *root, su
         tdm_scenario_load(arena, root, a->path, a->sets.items, a->sets.n, scenario, err);
     if (code != TDM_OK)
         return code;
+    tdm_cli_warn(scenario->notes);
     if (!scenario->pass_times.given) {
         uint64_t device = (uint64_t)scenario->device.memory_bytes.value,
                  limit = scenario->memory_limit_bytes;

@@ -47,47 +47,32 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
         {.name = "--enforce-targets",
          .text = "exit 3 when a target is missed or memory does not fit",
          .flag = &a->enforce},
-        {.name = "-q", .text = "print nothing but errors", .flag = &a->quiet},
+        {.name = "-q", .text = "print no report and no remarks", .flag = &a->quiet},
         {0},
     };
     int code = tdm_cli_parse(arena, tdm_verb_find("sim"), options, argc, argv, 1, 1, &operands);
     if (code != TDM_CLI_GO_ON)
         return code;
-    a->predict.scenario_path = operands.items[0];
     a->predict.sets = sets.items;
     a->predict.n_sets = sets.n;
     a->predict.root = tdm_cli_root(arena);
+    a->predict.scenario_path = tdm_cli_scenario(arena, a->predict.root, operands.items[0]);
     if (!a->predict.root)
-        return tdm_cli_complain(TDM_E_INTERNAL,
+        return tdm_cli_complain(TDM_E_INVALID,
                                 "sim: no folder with scenarios/ and topologies/ (set TANDEM_ROOT)");
     if (strcmp(a->predict.engine, "sim") == 0 && tdm_sim_missing())
-        return tdm_cli_complain(
-            TDM_E_INVALID, "sim: engine sim is not built in: %s (--engine analytic needs nothing)",
-            tdm_sim_missing());
+        return tdm_cli_complain(TDM_E_INVALID, "sim: %s", tdm_sim_missing());
     return TDM_CLI_GO_ON;
 }
 
-/* The simulator reads its platform from a file; the run's own copy is written with its other files.
- */
-static tdm_code predict(tdm_arena *arena, arguments *a, tdm_result *result, tdm_error *err)
-{
-    const char *temporary = getenv("TMPDIR");
-    char *folder =
-        tdm_arena_printf(arena, "%s/tandem-XXXXXX", temporary && temporary[0] ? temporary : "/tmp");
-    if (!mkdtemp(folder))
-        return tdm_error_add(err, TDM_E_INTERNAL, "%s: %s", folder, strerror(errno));
-    a->predict.platform_path = tdm_arena_printf(arena, "%s/platform.xml", folder);
-    tdm_code code = tdm_predict(arena, &a->predict, result, err);
-    unlink(a->predict.platform_path);
-    rmdir(folder);
-    return code;
-}
-
+/* A signal that asks to stop waits until the files are whole or gone. */
 static tdm_code write_files(tdm_arena *arena, const arguments *a, const tdm_result *result,
                             const char *figures_text, tdm_output *output, tdm_error *err)
 {
     const char *folder =
         a->out_dir ? a->out_dir : tdm_arena_printf(arena, "runs/%s", result->scenario.name);
+    sigset_t before;
+    tdm_output_hold_signals(&before);
     tdm_code code = tdm_output_open(arena, folder, output, err);
     if (code == TDM_OK && !result->scenario.pass_times.given)
         code = tdm_sim_write_platform(&result->scenario.topology,
@@ -95,6 +80,7 @@ static tdm_code write_files(tdm_arena *arena, const arguments *a, const tdm_resu
     if (code == TDM_OK)
         code = tdm_output_write(arena, result, figures_text, output, err);
     tdm_output_abort(output);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     return code;
 }
 
@@ -115,7 +101,7 @@ static void print(tdm_arena *arena, const arguments *a, const tdm_result *result
 static int print_all(tdm_arena *arena, const arguments *a, const tdm_result *result,
                      const tdm_verdict *verdicts, const char *figures_text)
 {
-    if (a->quiet)
+    if (a->quiet && !a->file)
         return TDM_OK;
     if (!a->file || strcmp(a->file, "-") == 0) {
         print(arena, a, result, verdicts, figures_text, stdout);
@@ -171,8 +157,9 @@ static int run(int argc, char **argv)
     if (code == TDM_CLI_GO_ON) {
         tdm_result *result = TDM_ALLOC(&arena, tdm_result, 1);
         tdm_error *err = TDM_ALLOC(&arena, tdm_error, 1);
-        code = predict(&arena, &a, result, err) == TDM_OK ? publish(&arena, &a, result, err)
-                                                          : tdm_cli_fail(err);
+        code = tdm_predict(&arena, &a.predict, result, err) == TDM_OK
+                   ? publish(&arena, &a, result, err)
+                   : tdm_cli_fail(err);
     }
     tdm_arena_free(&arena);
     return code;

@@ -29,20 +29,30 @@ static uint32_t all_to_all_max_flows(const tdm_topology *topology, uint32_t size
     return tdm_topology_is_single_switch(topology) ? size : size * (size - 1);
 }
 
+/* What member i sends to others, or (received) gets from them. */
+static uint64_t port_bytes(const tdm_collective_call *call, uint32_t i, bool received)
+{
+    uint32_t n = call->group.size;
+    if (!call->counts)
+        return (n - 1) * tdm_ceil_div(call->bytes, n);
+    /* Combine is the way back: the transpose. */
+    bool column = received != (call->a2a == TDM_A2A_COMBINE);
+    const uint32_t *counts = call->counts + (column ? i : (size_t)i * n);
+    size_t stride = column ? n : 1;
+    uint64_t tokens = 0;
+    for (uint32_t j = 0; j < n; j++)
+        tokens += counts[j * stride];
+    return (tokens - counts[i * stride]) * call->token_bytes;
+}
+
 static uint32_t port_flows(const tdm_collective_call *call, tdm_flow *flows)
 {
     const tdm_group *group = &call->group;
     uint32_t n = group->size;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t next = (i + 1) % n;
-        uint64_t sent = 0;
-        uint64_t received = 0;
-        for (uint32_t j = 0; j < n; j++) {
-            if (j != i)
-                sent += pair_bytes(call, i, j);
-            if (j != next)
-                received += pair_bytes(call, j, next);
-        }
+        uint64_t sent = port_bytes(call, i, false);
+        uint64_t received = port_bytes(call, next, true);
         flows[i] = (tdm_flow){.src = tdm_group_member(group, i),
                               .dst = tdm_group_member(group, next),
                               .bytes = sent > received ? sent : received};

@@ -1,0 +1,279 @@
+/* support_rules.c: plans and layouts recounted. */
+#include "tests/support_rules.h"
+
+#include "core/model.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* ---- passes ---- */
+
+/* Where a microbatch stands in a chunk: nothing done, F, B, all of it. */
+enum { FRESH, FORWARD, INPUT, DONE };
+
+static void check_passes(const char *what, const tdm_plan *plan, uint32_t rank)
+{
+    static const struct {
+        uint8_t from, to;
+    } steps[TDM_N_PASS_KINDS] = {[TDM_PASS_F] = {FRESH, FORWARD},
+                                 [TDM_PASS_B] = {FORWARD, INPUT},
+                                 [TDM_PASS_W] = {INPUT, DONE},
+                                 [TDM_PASS_BW] = {FORWARD, DONE}};
+    const tdm_role *role = &plan->roles[plan->role_of[rank]];
+    uint8_t at[256] = {FRESH};
+    uint32_t n = plan->num_microbatches * role->n_chunks, n_passes = role->n_passes;
+    RULE(what, n <= TDM_COUNT(at), "%u microbatches and chunks\n", n);
+    if (plan->train && !plan->pass_times)
+        RULE(what, role->passes[--n_passes].kind == TDM_PASS_O, "rank %u: no O at last\n", rank);
+    for (uint32_t i = 0; i < n_passes; i++) {
+        const tdm_pass *pass = &role->passes[i];
+        uint32_t which = pass->chunk * plan->num_microbatches + pass->microbatch;
+        RULE(what, pass->kind != TDM_PASS_O && which < n && at[which] == steps[pass->kind].from,
+             "rank %u: pass %u\n", rank, i);
+        at[which] = steps[pass->kind].to;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        RULE(what, at[i] == (plan->train ? DONE : FORWARD), "rank %u: microbatch %u\n", rank, i);
+}
+
+/* ---- transfers ---- */
+
+typedef struct traffic {
+    uint64_t sent[2], received[2]; /* to and from the next stage, the previous stage */
+    uint32_t n_sent[2], n_received[2];
+} traffic;
+
+static traffic traffic_of(const tdm_plan *plan, uint32_t rank)
+{
+    traffic t = {0};
+    tdm_cursor cursor;
+    tdm_cursor_init(&cursor, plan, rank);
+    for (tdm_instance in; tdm_cursor_next(&cursor, &in);) {
+        if (in.op->kind == TDM_OP_SEND) {
+            t.sent[in.op->u.p2p.peer] += in.op->u.p2p.bytes;
+            t.n_sent[in.op->u.p2p.peer]++;
+        } else if (in.op->kind == TDM_OP_RECV) {
+            t.received[in.op->u.p2p.peer] += in.op->u.p2p.bytes;
+            t.n_received[in.op->u.p2p.peer]++;
+        }
+    }
+    return t;
+}
+
+/* One transfer of the residual per microbatch, direction and pair of neighbouring chunks. */
+static void check_transfers(const char *what, const tdm_plan *plan, uint32_t rank)
+{
+    const tdm_mesh *mesh = &plan->mesh;
+    bool first = rank < mesh->per_stage, last = rank + mesh->per_stage >= mesh->world;
+    traffic here = traffic_of(plan, rank);
+    traffic next = traffic_of(plan, (rank + mesh->per_stage) % mesh->world);
+    uint32_t chunks = plan->roles[plan->role_of[rank]].n_chunks;
+    uint32_t after = plan->num_microbatches * (chunks - last);
+    uint32_t before = plan->num_microbatches * (chunks - first), back = plan->train;
+    uint64_t tokens = (uint64_t)plan->micro_batch_size * plan->seq_length;
+    uint64_t shares = plan->parallel.sequence_parallel ? mesh->tp : 1;
+    uint64_t x_bytes =
+        tokens / shares * plan->model.hidden_size * tdm_dtype_bytes(plan->training.dtype);
+    RULE(what, here.n_sent[TDM_PEER_NEXT] == after, "rank %u\n", rank);
+    RULE(what, here.n_received[TDM_PEER_NEXT] == after * back, "rank %u\n", rank);
+    RULE(what, here.n_sent[TDM_PEER_PREVIOUS] == before * back, "rank %u\n", rank);
+    RULE(what, here.n_received[TDM_PEER_PREVIOUS] == before, "rank %u\n", rank);
+    RULE(what, here.sent[TDM_PEER_NEXT] == next.received[TDM_PEER_PREVIOUS], "rank %u\n", rank);
+    RULE(what, here.received[TDM_PEER_NEXT] == next.sent[TDM_PEER_PREVIOUS], "rank %u\n", rank);
+    if (!plan->pass_times)
+        RULE(what, here.sent[TDM_PEER_NEXT] == after * x_bytes, "rank %u: %llu bytes\n", rank,
+             (unsigned long long)here.sent[TDM_PEER_NEXT]);
+}
+
+/* ---- routing ---- */
+
+/* Pairs of one row: every rank dispatches its tokens topk times, and the experts get them all. */
+static void check_row(const char *what, const tdm_plan *plan, uint32_t rank, uint32_t layer,
+                      uint32_t microbatch)
+{
+    const uint32_t *sent = tdm_plan_sent(plan, rank, layer, microbatch);
+    const uint32_t *experts = tdm_plan_experts(plan, rank, layer, microbatch);
+    uint32_t ep = plan->mesh.ep, n_local = plan->model.num_experts / ep;
+    uint64_t own = (uint64_t)plan->micro_batch_size * plan->seq_length / plan->mesh.tp *
+                   plan->model.moe_router_topk;
+    tdm_group group = tdm_mesh_group(&plan->mesh, TDM_GROUP_EP, rank);
+    uint32_t index = tdm_group_index(&group, rank);
+    uint64_t dispatched = 0, received = 0, worked = 0;
+    for (uint32_t other = 0; other < ep; other++) {
+        dispatched += sent[index * ep + other];
+        received += sent[other * ep + index];
+    }
+    for (uint32_t e = 0; e < n_local; e++)
+        worked += experts[index * n_local + e];
+    RULE(what, dispatched == own, "rank %u layer %u: %llu\n", rank, layer,
+         (unsigned long long)dispatched);
+    RULE(what, received == worked && worked == tdm_plan_tokens(plan, rank, layer, microbatch),
+         "rank %u layer %u\n", rank, layer);
+}
+
+/* Bytes that `src` moves to `dst` in an all-to-all. */
+static uint64_t pair_bytes(const tdm_plan *plan, const tdm_instance *in, const tdm_group *group,
+                           uint32_t src, uint32_t dst)
+{
+    const uint32_t *sent =
+        tdm_plan_sent(plan, tdm_group_member(group, 0), in->layer, in->pass.microbatch);
+    bool back = in->op->u.collective.a2a == TDM_A2A_COMBINE;
+    return sent[back ? dst * group->size + src : src * group->size + dst] *
+           in->op->u.collective.token_bytes;
+}
+
+/* The flows carry off every member's bytes and bring it its own: exactly pair by pair, or at least
+ * what each port has to move. */
+static void check_all_to_all(const char *what, const tdm_plan *plan, const tdm_topology *topology,
+                             uint32_t rank, const tdm_instance *in, tdm_flow *flows)
+{
+    tdm_group group = tdm_mesh_group(&plan->mesh, in->op->u.collective.group, rank);
+    double latency_s;
+    uint32_t n = tdm_comm_flows(plan, topology, rank, in, flows, &latency_s);
+    bool ports = tdm_topology_is_single_switch(topology);
+    uint64_t out[32] = {0}, back[32] = {0};
+    RULE(what, group.size <= TDM_COUNT(out), "group of %u\n", group.size);
+    for (uint32_t f = 0; f < n; f++) {
+        uint32_t src = tdm_group_index(&group, flows[f].src);
+        uint32_t dst = tdm_group_index(&group, flows[f].dst);
+        out[src] += flows[f].bytes;
+        back[dst] += flows[f].bytes;
+        RULE(what, ports || flows[f].bytes == pair_bytes(plan, in, &group, src, dst),
+             "rank %u op %u: flow %u\n", rank, in->index, f);
+    }
+    for (uint32_t i = 0; i < group.size; i++) {
+        uint64_t sent = 0, received = 0;
+        for (uint32_t k = 0; k < group.size; k++) {
+            sent += k == i ? 0 : pair_bytes(plan, in, &group, i, k);
+            received += k == i ? 0 : pair_bytes(plan, in, &group, k, i);
+        }
+        bool equal = out[i] == sent && back[i] == received;
+        bool enough = ports && out[i] >= sent && back[i] >= received;
+        RULE(what, equal || enough, "rank %u op %u: member %u\n", rank, in->index, i);
+    }
+}
+
+/* Everything a rank dispatches to its experts comes back to it: the same tokens both ways. */
+static void check_round_trip(const char *what, const tdm_plan *plan, uint32_t rank)
+{
+    int64_t open[2] = {0}; /* bytes per token element: forward and backward dispatches less combines
+                              of this rank */
+    uint32_t n[2] = {0};
+    tdm_cursor cursor;
+    tdm_cursor_init(&cursor, plan, rank);
+    for (tdm_instance in; tdm_cursor_next(&cursor, &in);) {
+        if (in.op->kind != TDM_OP_ALL_TO_ALL || in.op->recompute)
+            continue;
+        bool combine = in.op->u.collective.a2a == TDM_A2A_COMBINE;
+        bool forward = in.pass.kind == TDM_PASS_F;
+        uint64_t tokens = tdm_plan_tokens(plan, rank, in.layer, in.pass.microbatch);
+        uint64_t pairs = (uint64_t)plan->micro_batch_size * plan->seq_length / plan->mesh.tp *
+                         plan->model.moe_router_topk;
+        uint64_t bytes = tdm_figures_op_bytes(plan, rank, &in);
+        RULE(what, bytes == (combine ? tokens : pairs) * in.op->u.collective.token_bytes,
+             "rank %u op %u: %llu bytes\n", rank, in.index, (unsigned long long)bytes);
+        open[!forward] += combine ? -1 : 1;
+        n[!forward]++;
+    }
+    RULE(what, open[0] == 0 && open[1] == 0, "rank %u: dispatches without combines\n", rank);
+    RULE(what, plan->mesh.ep == 1 || n[0] > 0, "rank %u: no all-to-all\n", rank);
+    RULE(what, n[1] == (plan->train ? n[0] : 0), "rank %u: %u of %u all-to-alls\n", rank, n[1],
+         n[0]);
+}
+
+static void check_routing(const char *what, const tdm_plan *plan, const tdm_topology *topology)
+{
+    tdm_arena scratch = {0};
+    tdm_flow *flows = TDM_ALLOC(&scratch, tdm_flow, tdm_comm_max_flows(plan, topology));
+    for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
+        for (uint32_t layer = 0; layer < plan->model.num_layers; layer++)
+            for (uint32_t mb = 0; mb < plan->num_microbatches; mb++)
+                check_row(what, plan, rank, layer, mb);
+        check_round_trip(what, plan, rank);
+        tdm_cursor cursor;
+        tdm_cursor_init(&cursor, plan, rank);
+        for (tdm_instance in; tdm_cursor_next(&cursor, &in);)
+            if (in.op->kind == TDM_OP_ALL_TO_ALL)
+                check_all_to_all(what, plan, topology, rank, &in, flows);
+    }
+    tdm_arena_free(&scratch);
+}
+
+void rules_plan(const char *what, const tdm_plan *plan, const tdm_topology *topology)
+{
+    for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
+        check_passes(what, plan, rank);
+        check_transfers(what, plan, rank);
+    }
+    if (!plan->pass_times && plan->model.num_experts > 0)
+        check_routing(what, plan, topology);
+}
+
+/* ---- layouts ---- */
+
+static uint32_t layer_at(const tdm_chunk *chunk, uint32_t position)
+{
+    uint32_t b = 0;
+    for (; position >= chunk->blocks[b].count; b++)
+        position -= chunk->blocks[b].count;
+    return chunk->blocks[b].first_layer + position;
+}
+
+/* Adds the bytes that an op's births take, or its deaths give back. */
+static void count_refs(const tdm_plan *plan, uint32_t rank, const tdm_instance *in, bool deaths,
+                       uint64_t live[TDM_N_CLASSES])
+{
+    const tdm_chunk *chunk = &plan->roles[plan->role_of[rank]].chunks[in->pass.chunk];
+    for (uint32_t r = 0; r < in->op->n_refs; r++) {
+        const tdm_ref *ref = &in->op->refs[r];
+        if (!(deaths ? ref->death : ref->birth))
+            continue;
+        uint32_t position = in->position + ref->next;
+        const tdm_slot *slot = &tdm_plan_kind_at(plan, chunk, position)->slots[ref->slot];
+        uint64_t tokens = 0;
+        if (slot->bytes.per_token > 0)
+            tokens = tdm_plan_tokens(plan, rank, layer_at(chunk, position), in->pass.microbatch);
+        uint64_t bytes = slot->bytes.fixed + slot->bytes.per_token * tokens;
+        live[slot->class_] += deaths ? -bytes : bytes;
+    }
+}
+
+static uint64_t sum(const uint64_t bytes[TDM_N_CLASSES])
+{
+    uint64_t total = 0;
+    for (uint32_t k = 0; k < TDM_N_CLASSES; k++)
+        total += bytes[k];
+    return total;
+}
+
+void rules_layout(const char *what, const tdm_plan *plan, const tdm_layout *layout)
+{
+    uint64_t at_rest[TDM_N_CLASSES], live[TDM_N_CLASSES], peak = 0;
+    uint64_t class_peak[TDM_N_CLASSES] = {0};
+    tdm_layout_static(plan, layout->rank, at_rest);
+    memcpy(live, at_rest, sizeof live);
+    uint32_t pass = 0;
+    tdm_cursor cursor;
+    tdm_cursor_init(&cursor, plan, layout->rank);
+    for (tdm_instance in; tdm_cursor_next(&cursor, &in);) {
+        for (; pass < in.pass_index; pass++)
+            RULE(what, sum(layout->timeline + (size_t)pass * TDM_N_CLASSES) == sum(live),
+                 "rank %u after pass %u\n", layout->rank, pass);
+        count_refs(plan, layout->rank, &in, false, live);
+        peak = sum(live) > peak ? sum(live) : peak;
+        for (uint32_t k = 0; k < TDM_N_CLASSES; k++)
+            class_peak[k] = live[k] > class_peak[k] ? live[k] : class_peak[k];
+        count_refs(plan, layout->rank, &in, true, live);
+    }
+    RULE(what, memcmp(live, at_rest, sizeof live) == 0, "rank %u: left alive\n", layout->rank);
+    RULE(what, layout->live_peak_bytes == peak, "rank %u: %llu, counted %llu\n", layout->rank,
+         (unsigned long long)layout->live_peak_bytes, (unsigned long long)peak);
+    RULE(what, sum(layout->class_at_peak) == peak, "rank %u\n", layout->rank);
+    RULE(what, memcmp(class_peak, layout->class_peak, sizeof class_peak) == 0, "rank %u\n",
+         layout->rank);
+    RULE(what, layout->arena_bytes >= peak && layout->static_bytes >= sum(at_rest), "rank %u\n",
+         layout->rank);
+}
