@@ -175,7 +175,8 @@ static void check_parallel(tdm_scenario_loader *loader)
         return;
     check_tensor_parallel(loader);
     check_experts(loader);
-    check_layers(loader);
+    if (!loader->read.layout)
+        check_layers(loader);
 }
 
 static const tdm_schedule *check_schedule(tdm_scenario_loader *loader)
@@ -238,7 +239,11 @@ static void check_shape(tdm_scenario_loader *loader)
 {
     const tdm_scenario *s = loader->scenario;
     const tdm_schedule *schedule = tdm_schedule_find(s->schedule);
-    tdm_schedule_shape shape = {s->parallel.pp, s->parallel.vpp, s->num_microbatches};
+    tdm_schedule_shape shape = {.n_stages = s->parallel.pp,
+                                .n_chunks = s->parallel.vpp,
+                                .n_microbatches = s->num_microbatches,
+                                .activation_limit = s->activation_limit,
+                                .table = s->pass_table};
     if (!schedule || s->num_microbatches == 0)
         return;
     const char *refusal = tdm_schedule_refuse(schedule, &shape);

@@ -64,6 +64,10 @@ static const tdm_field parallel_fields[] = {
     SIZE("num_virtual_stages_per_pipeline_rank",
          "virtual_pipeline_model_parallel_size interleaving_size vpp_size vpp", parallel.vpp,
          "chunks of layers per pipeline stage (default: 1)"),
+    {.key = "pipeline_model_parallel_layout",
+     .type = TDM_FIELD_TEXT,
+     AT(layout),
+     .doc = "layers of each stage, as Et*3|t*4|t*3L (default: all stages alike)"},
     SIZE("data_parallel_size", "data_parallel_shard_degree dp_size dp", parallel.dp,
          "replicas of the model (default: what the topology's GPUs allow)"),
     FLAG("sequence_parallel", "enable_sequence_parallel sp", parallel.sequence_parallel,
@@ -81,6 +85,12 @@ static const tdm_field schedule_fields[] = {
      .doc = "pipeline schedule, as 1f1b"},
     SIZE("num_microbatches", "micro_batch_num gradient_accumulation_steps", num_microbatches,
          "microbatches per replica and step"),
+    SIZE("activation_limit", NULL, activation_limit,
+         "schedule auto: microbatches of activations a stage may hold (default: twice the stages)"),
+    {.key = "csv",
+     .type = TDM_FIELD_TEXT,
+     AT(csv),
+     .doc = "schedule csv: file with the order of passes, in PyTorch's form"},
     {.key = NULL},
 };
 
