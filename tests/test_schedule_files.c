@@ -55,7 +55,7 @@ static void test_refuses(void **state)
          "W, MICROBATCH, as in 0F0, 1B3, 2I0 or 2W0\n"},
         {"0F0,0B0,0I1\n",
          "s.csv:1:9: '0I1': whole backwards (B) and split ones (I, W) cannot be mixed\n"},
-        {"0F0\n0F1\n",
+        {"0F0\n0F1,1F0\n",
          "s.csv:2:1: stage 0 stands in row 1; of 2 rows, row 0 is the one that holds it\n"},
         {"0F0,2F0\n1F0\n", "s.csv:1:1: 3 stages on 2 rows: every rank must have the same number\n"},
         {"(0F0;1B0)OVERLAP_F_B\n", "s.csv:1:1: '(0F0;1B0)OVERLAP_F_B': overlapped forward and "
