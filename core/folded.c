@@ -63,7 +63,8 @@ static const char *refuse_model(const tdm_model *m, const tdm_parallel *p)
 const char *tdm_fold_refuse(const tdm_scenario *scenario, const tdm_fold_choice *choice)
 {
     const tdm_parallel *p = &choice->parallel;
-    tdm_schedule_shape shape = {p->pp, p->vpp, choice->num_microbatches};
+    tdm_schedule_shape shape = {
+        .n_stages = p->pp, .n_chunks = p->vpp, .n_microbatches = choice->num_microbatches};
     uint64_t ranks = (uint64_t)p->tp * p->pp * p->dp;
     if (p->tp == 0 || p->pp == 0 || p->dp == 0 || p->ep == 0 || p->vpp == 0 ||
         choice->num_microbatches == 0 || choice->micro_batch_size == 0)
@@ -80,6 +81,8 @@ const char *tdm_fold_refuse(const tdm_scenario *scenario, const tdm_fold_choice 
         if ((uint64_t)choice->micro_batch_size * scenario->seq_length % p->tp != 0)
             return "tensor parallelism does not divide the tokens of a microbatch";
     }
+    if (choice->schedule->needs_times || choice->schedule->needs_table)
+        return "the schedule orders its passes by more than their number";
     return tdm_schedule_refuse(choice->schedule, &shape);
 }
 
@@ -182,7 +185,9 @@ typedef struct run_input {
 static tdm_code prepare(tdm_folded *f, const tdm_scenario *sc, const tdm_schedule *schedule,
                         tdm_dims *dims, run_input *in, tdm_error *err)
 {
-    tdm_schedule_shape shape = {sc->parallel.pp, sc->parallel.vpp, sc->num_microbatches};
+    tdm_schedule_shape shape = {.n_stages = sc->parallel.pp,
+                                .n_chunks = sc->parallel.vpp,
+                                .n_microbatches = sc->num_microbatches};
     *in = (run_input){.scenario = sc};
     tdm_code code = find_net(f, sc, &in->net, err);
     if (code != TDM_OK)

@@ -39,15 +39,15 @@ static void list_passes(tdm_arena *arena, builder *b, const tdm_schedule *schedu
                         const tdm_schedule_shape *shape)
 {
     b->first = TDM_ALLOC(arena, uint32_t, b->p + 1);
+    tdm_arena scratch = {0};
     for (uint32_t s = 0; s < b->p; s++)
-        b->first[s + 1] = b->first[s] + schedule->order(shape, s, NULL, 0);
+        b->first[s + 1] = b->first[s] + schedule->order(&scratch, shape, s, NULL, 0);
     b->order->n_passes = b->first[b->p];
     b->passes = TDM_ALLOC(arena, tdm_fold_pass, b->order->n_passes);
-    tdm_arena scratch = {0};
     for (uint32_t s = 0; s < b->p; s++) {
         uint32_t n = b->first[s + 1] - b->first[s];
         tdm_pass *passes = TDM_ALLOC(&scratch, tdm_pass, n);
-        schedule->order(shape, s, passes, n);
+        schedule->order(&scratch, shape, s, passes, n);
         for (uint32_t i = 0; i < n; i++)
             b->passes[b->first[s] + i] = (tdm_fold_pass){.stage = s,
                                                          .chunk = passes[i].chunk,

@@ -3,6 +3,7 @@
 
 #include "lower_build.h"
 #include "routing.h"
+#include "stage_times.h"
 
 #include <string.h>
 
@@ -16,7 +17,8 @@ tdm_dims tdm_lower_dims(const tdm_scenario *sc, const tdm_schedule *schedule)
                   .vpp = p->vpp,
                   .sequence_parallel = p->sequence_parallel && p->tp > 1,
                   .train = sc->training.train && !schedule->forward_only,
-                  .split = schedule->splits_backward,
+                  .split =
+                      tdm_schedule_splits(schedule, &(tdm_schedule_shape){.table = sc->pass_table}),
                   .element = tdm_dtype_bytes(sc->training.dtype)};
     if (sc->pass_times.given)
         return d;
@@ -53,7 +55,7 @@ static tdm_code check_supported(const tdm_scenario *sc, tdm_error *err)
         code = tdm_error_add(err, TDM_E_INVALID,
                              "model.first_k_dense_replace: layers without experts in a model with "
                              "experts are not supported");
-    if (m->num_layers % (p->pp * p->vpp) != 0)
+    if (!sc->stage_layers && m->num_layers % (p->pp * p->vpp) != 0)
         code = tdm_error_add(
             err, TDM_E_INVALID,
             "parallel.pipeline_model_parallel_size: %u stages of %u chunks do not divide "
@@ -111,6 +113,13 @@ static void add_block(tdm_chunk *chunk, tdm_block *blocks, uint32_t kind, uint32
     chunk->n_positions += count;
 }
 
+static uint32_t layers_of(const tdm_dims *d, uint32_t virtual_stage)
+{
+    const tdm_scenario *scenario = d->scenario;
+    return scenario->stage_layers ? scenario->stage_layers[virtual_stage]
+                                  : scenario->model.num_layers / (d->pp * d->vpp);
+}
+
 void tdm_lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage, tdm_chunk *chunk)
 {
     enum { MAX_BLOCKS = 4 };
@@ -124,10 +133,13 @@ void tdm_lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage
     if (timed) {
         add_block(chunk, blocks, virtual_stage, 0, 1);
     } else {
-        uint32_t layers = d->scenario->model.num_layers / n_virtual;
+        uint32_t first_layer = 0, layers = layers_of(d, virtual_stage);
+        for (uint32_t k = 0; k < virtual_stage; k++)
+            first_layer += layers_of(d, k);
         if (first)
             add_block(chunk, blocks, KIND_EMBEDDING, 0, 1);
-        add_block(chunk, blocks, KIND_LAYER, virtual_stage * layers, layers);
+        if (layers > 0)
+            add_block(chunk, blocks, KIND_LAYER, first_layer, layers);
         if (last)
             add_block(chunk, blocks, KIND_HEAD, 0, 1);
     }
@@ -136,27 +148,25 @@ void tdm_lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage
 }
 
 static void lower_passes(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule,
-                         uint32_t num_microbatches, tdm_role *role)
+                         const tdm_schedule_shape *shape, tdm_role *role)
 {
-    tdm_schedule_shape shape = {d->pp, d->vpp, num_microbatches};
-    uint32_t n = schedule->order(&shape, role->stage, NULL, 0);
+    tdm_arena scratch = {0};
+    uint32_t n = schedule->order(&scratch, shape, role->stage, NULL, 0);
     bool steps = d->train && !d->scenario->pass_times.given;
     tdm_pass *passes = TDM_ALLOC(arena, tdm_pass, n + 1);
-    schedule->order(&shape, role->stage, passes, n);
+    schedule->order(&scratch, shape, role->stage, passes, n);
+    tdm_arena_free(&scratch);
     if (steps)
         passes[n++] = (tdm_pass){.kind = TDM_PASS_O};
     role->passes = passes;
     role->n_passes = n;
 }
 
-static void lower_roles(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule,
-                        tdm_plan *plan)
+/* Roles with their chunks; passes come later, since a schedule may want to know what they take. */
+static tdm_role *lower_roles(tdm_arena *arena, const tdm_dims *d, tdm_plan *plan)
 {
     tdm_role *roles = TDM_ALLOC(arena, tdm_role, d->pp);
     uint16_t *role_of = TDM_ALLOC(arena, uint16_t, plan->mesh.world);
-    plan->roles = roles;
-    plan->n_roles = d->pp;
-    plan->role_of = role_of;
     for (uint32_t rank = 0; rank < plan->mesh.world; rank++)
         role_of[rank] = (uint16_t)tdm_mesh_stage(&plan->mesh, rank);
     for (uint32_t stage = 0; stage < d->pp; stage++) {
@@ -164,7 +174,20 @@ static void lower_roles(tdm_arena *arena, const tdm_dims *d, const tdm_schedule 
         for (uint32_t c = 0; c < d->vpp; c++)
             tdm_lower_chunk(arena, d, c * d->pp + stage, &chunks[c]);
         roles[stage] = (tdm_role){.stage = stage, .chunks = chunks, .n_chunks = d->vpp};
-        lower_passes(arena, d, schedule, plan->num_microbatches, &roles[stage]);
+    }
+    plan->roles = roles;
+    plan->n_roles = d->pp;
+    plan->role_of = role_of;
+    return roles;
+}
+
+static void lower_programs(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule,
+                           tdm_schedule_shape *shape, tdm_role *roles, const tdm_plan *plan)
+{
+    if (schedule->needs_times)
+        shape->times = tdm_stage_times_estimate(arena, d->scenario, plan);
+    for (uint32_t stage = 0; stage < d->pp; stage++) {
+        lower_passes(arena, d, schedule, shape, &roles[stage]);
         if (d->train && !plan->pass_times)
             tdm_lower_optimizer(arena, plan, &roles[stage]);
     }
@@ -178,7 +201,11 @@ tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedul
         return tdm_error_add(err, TDM_E_INVALID, "schedule.name: '%s': unknown schedule",
                              schedule_name);
     tdm_code code = check_supported(sc, err);
-    tdm_schedule_shape shape = {sc->parallel.pp, sc->parallel.vpp, num_microbatches};
+    tdm_schedule_shape shape = {.n_stages = sc->parallel.pp,
+                                .n_chunks = sc->parallel.vpp,
+                                .n_microbatches = num_microbatches,
+                                .activation_limit = sc->activation_limit,
+                                .table = sc->pass_table};
     const char *refusal = tdm_schedule_refuse(schedule, &shape);
     if (refusal)
         code = tdm_error_add(err, TDM_E_INVALID, "schedule.name: %s %s", schedule->name, refusal);
@@ -208,12 +235,13 @@ tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedul
     if (!moe)
         dims->ep = 1;
     tdm_lower_kinds(arena, dims, &out);
-    lower_roles(arena, dims, schedule, &out);
+    tdm_role *roles = lower_roles(arena, dims, &out);
     if (moe) {
         code = tdm_routing_table_build(arena, &out, &out.routing, err);
         if (code != TDM_OK)
             return code;
     }
+    lower_programs(arena, dims, schedule, &shape, roles, &out);
     *plan = out;
     return TDM_OK;
 }

@@ -44,7 +44,8 @@ typedef struct tdm_pass_times {
     const double *forward_s;
     const double *backward_input_s;
     const double *backward_weight_s;
-    double send_s; /* one transfer between neighbouring stages */
+    double send_s;     /* one transfer between neighbouring stages */
+    double kept_share; /* of a forward's activations, how much stays from B until W */
 } tdm_pass_times;
 
 /* A threshold on one figure. */
@@ -63,7 +64,10 @@ typedef struct tdm_scenario {
     tdm_device device;
     tdm_parallel parallel;
     tdm_training training;
-    const char *schedule; /* name in the registry, schedule.h */
+    const char *schedule;                    /* name in the registry, schedule.h */
+    const struct tdm_pass_table *pass_table; /* schedule csv: the order as read, else NULL */
+    uint32_t activation_limit;    /* schedule auto: microbatches a stage may hold; 0: its default */
+    const uint32_t *stage_layers; /* [pp * vpp] layers of each virtual stage; NULL: all alike */
     uint32_t num_microbatches;
     uint32_t micro_batch_size;
     uint32_t seq_length;

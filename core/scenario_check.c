@@ -180,18 +180,24 @@ static void check_layers(tdm_scenario_loader *loader)
                           suggest_divisors(divisors, per_stage, parallel->vpp));
 }
 
-/* Interleaving has two spellings in Megatron; here it has none yet. */
-static void check_virtual_stages(tdm_scenario_loader *loader)
+/* Megatron's other way to say how many chunks a stage has. */
+static void count_chunks(tdm_scenario_loader *loader)
 {
-    const tdm_scenario_source *read = &loader->read;
-    if (read->virtual_stages > 1)
-        tdm_node_error_at(loader->document, "parallel.num_virtual_stages_per_pipeline_rank",
-                          loader->err, "%u: interleaved stages are not implemented; write 1",
-                          read->virtual_stages);
-    if (read->layers_per_virtual_stage > 0)
-        tdm_node_error_at(loader->document, "parallel.num_layers_per_virtual_pipeline_stage",
-                          loader->err, "%u: interleaved stages are not implemented; leave it out",
-                          read->layers_per_virtual_stage);
+    static const char key[] = "parallel.num_layers_per_virtual_pipeline_stage";
+    tdm_parallel *parallel = &loader->scenario->parallel;
+    uint32_t size = loader->read.layers_per_chunk, layers = loader->scenario->model.num_layers;
+    if (size == 0)
+        return;
+    if (gives(loader, VPP) || loader->read.layout || !loader->has_model)
+        tdm_node_error_at(loader->document, key, loader->err,
+                          "goes with a model of equal stages, and with no other key that divides "
+                          "them; leave it out");
+    else if (layers % ((uint64_t)size * parallel->pp) != 0)
+        tdm_node_error_at(loader->document, key, loader->err,
+                          "%u on %u pipeline stages do not divide the %u layers of model %s", size,
+                          parallel->pp, layers, loader->scenario->model.name);
+    else
+        parallel->vpp = layers / (size * parallel->pp);
 }
 
 static void check_zero_stage(tdm_scenario_loader *loader)
@@ -215,7 +221,7 @@ static void check_zero_stage(tdm_scenario_loader *loader)
 static void check_parallel(tdm_scenario_loader *loader)
 {
     const tdm_parallel *parallel = &loader->scenario->parallel;
-    check_virtual_stages(loader);
+    count_chunks(loader);
     check_zero_stage(loader);
     if (parallel->cp > 1)
         tdm_node_error_at(loader->document, CP, loader->err,
@@ -228,7 +234,8 @@ static void check_parallel(tdm_scenario_loader *loader)
         return;
     check_tensor_parallel(loader);
     check_experts(loader);
-    check_layers(loader);
+    if (!loader->read.layout)
+        check_layers(loader);
 }
 
 static const tdm_schedule *check_schedule(tdm_scenario_loader *loader)
@@ -291,7 +298,11 @@ static void check_shape(tdm_scenario_loader *loader)
 {
     const tdm_scenario *s = loader->scenario;
     const tdm_schedule *schedule = tdm_schedule_find(s->schedule);
-    tdm_schedule_shape shape = {s->parallel.pp, s->parallel.vpp, s->num_microbatches};
+    tdm_schedule_shape shape = {.n_stages = s->parallel.pp,
+                                .n_chunks = s->parallel.vpp,
+                                .n_microbatches = s->num_microbatches,
+                                .activation_limit = s->activation_limit,
+                                .table = s->pass_table};
     if (!schedule || s->num_microbatches == 0)
         return;
     const char *refusal = tdm_schedule_refuse(schedule, &shape);

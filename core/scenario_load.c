@@ -100,6 +100,7 @@ static void copy_parts(tdm_scenario_loader *loader)
     scenario->training = read->training;
     scenario->schedule = read->schedule;
     scenario->num_microbatches = read->num_microbatches;
+    scenario->activation_limit = read->activation_limit;
     scenario->micro_batch_size = read->micro_batch_size;
     scenario->seq_length = read->seq_length;
     scenario->routing = read->routing;
@@ -113,6 +114,7 @@ static void read_parts(tdm_scenario_loader *loader)
     tdm_schema_load(loader->arena, tdm_scenario_fields, loader->document, &loader->read,
                     loader->err);
     copy_parts(loader);
+    tdm_scenario_read_order(loader);
     if (tdm_scenario_gives(loader, "pass_times")) {
         tdm_scenario_read_times(loader);
     } else {
@@ -120,6 +122,7 @@ static void read_parts(tdm_scenario_loader *loader)
         tdm_scenario_find_machine(loader);
     }
     tdm_scenario_read_targets(loader);
+    tdm_scenario_read_layout(loader);
     tdm_scenario_check(loader);
 }
 

@@ -11,9 +11,9 @@ typedef struct tdm_scenario_source {
     const tdm_node *model, *pass_times, *targets;
     const char *topology, *device;
     tdm_parallel parallel;
-    uint32_t virtual_stages, layers_per_virtual_stage, zero_stage;
-    const char *schedule;
-    uint32_t num_microbatches;
+    uint32_t layers_per_chunk, zero_stage;
+    const char *schedule, *csv, *layout;
+    uint32_t num_microbatches, activation_limit;
     uint32_t micro_batch_size, global_batch_size, seq_length;
     tdm_training training;
     bool fp32_grads; /* accumulate_allreduce_grads_in_fp32 */
@@ -41,6 +41,10 @@ void tdm_scenario_find_machine(tdm_scenario_loader *loader);
 
 /* scenario_times.c: pass_times, and the machine that goes with them. */
 void tdm_scenario_read_times(tdm_scenario_loader *loader);
+
+/* scenario_schedule.c: schedule.csv; parallel.pipeline_model_parallel_layout (after the model). */
+void tdm_scenario_read_order(tdm_scenario_loader *loader);
+void tdm_scenario_read_layout(tdm_scenario_loader *loader);
 
 /* scenario_targets.c */
 void tdm_scenario_read_targets(tdm_scenario_loader *loader);

@@ -6,7 +6,7 @@
 
 typedef struct times_source {
     const tdm_node *passes[3]; /* forward, backward_input, backward_weight */
-    double send_s;
+    double send_s, kept_share;
 } times_source;
 
 #define PASS(key_, i, doc_)                                                                        \
@@ -24,6 +24,13 @@ static const tdm_field times_fields[] = {
      .offset = offsetof(times_source, send_s),
      .unit = TDM_UNIT_SECONDS,
      .doc = "one transfer between neighbouring stages (default 0s)"},
+    {.key = "kept_for_weight",
+     .type = TDM_FIELD_NUMBER,
+     .offset = offsetof(times_source, kept_share),
+     .unit = TDM_UNIT_SHARE,
+     .max = 1,
+     .doc = "schedule auto: share of a forward's activations that stay between backward_input and "
+            "backward_weight (default 50%)"},
     {.key = NULL},
 };
 
@@ -104,7 +111,7 @@ void tdm_scenario_read_times(tdm_scenario_loader *loader)
     tdm_node *map = tdm_node_child(loader->document, "pass_times");
     const tdm_node *parallel = tdm_node_child(loader->document, "parallel");
     refuse_model_keys(loader);
-    times_source read = {0};
+    times_source read = {.kept_share = 0.5};
     if (map->faulty ||
         tdm_schema_load(loader->arena, times_fields, map, &read, loader->err) != TDM_OK ||
         (parallel && parallel->faulty))
@@ -116,6 +123,7 @@ void tdm_scenario_read_times(tdm_scenario_loader *loader)
                          .forward_s = read_passes(loader, read.passes[0], pp),
                          .backward_input_s = read_passes(loader, read.passes[1], pp),
                          .backward_weight_s = read_passes(loader, read.passes[2], pp),
-                         .send_s = read.send_s};
+                         .send_s = read.send_s,
+                         .kept_share = read.kept_share};
     set_machine(scenario, pp);
 }

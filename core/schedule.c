@@ -11,6 +11,11 @@ const tdm_schedule *tdm_schedule_find(const char *name)
     return NULL;
 }
 
+bool tdm_schedule_splits(const tdm_schedule *schedule, const tdm_schedule_shape *shape)
+{
+    return schedule->needs_table && shape->table ? shape->table->split : schedule->splits_backward;
+}
+
 const char *tdm_schedule_refuse(const tdm_schedule *schedule, const tdm_schedule_shape *shape)
 {
     if (shape->n_chunks > 1 && !schedule->chunked)
@@ -18,6 +23,8 @@ const char *tdm_schedule_refuse(const tdm_schedule *schedule, const tdm_schedule
                "interleaved-1f1b, breadth-first)";
     if (shape->n_chunks > 1 && shape->n_stages == 1)
         return "needs at least 2 pipeline stages for several chunks";
+    if (schedule->needs_table && !shape->table)
+        return "needs schedule.csv: the file that holds the order of passes";
     return schedule->refuse ? schedule->refuse(shape) : NULL;
 }
 

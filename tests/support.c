@@ -30,6 +30,8 @@ const support_spec support_specs[] = {
     {.pp = 2, .vpp = 2, .schedule = "interleaved-1f1b"},
     {.tp = 2, .pp = 4, .vpp = 2, .layers = 8, .schedule = "breadth-first", .dropout = true},
     {.pp = 4, .schedule = "zb-h2", .microbatches = 8},
+    {.pp = 4, .schedule = "auto", .microbatches = 8},
+    {.tp = 2, .pp = 2, .ep = 2, .experts = 4, .topk = 2, .schedule = "auto", .microbatches = 6},
     {.tp = 2,
      .ep = 2,
      .experts = 4,
@@ -206,22 +208,28 @@ tdm_scenario support_pass_times(tdm_arena *arena, uint32_t pp, uint32_t microbat
                        .forward_s = repeat(arena, forward_s, pp),
                        .backward_input_s = repeat(arena, backward_input_s, pp),
                        .backward_weight_s = repeat(arena, backward_weight_s, pp),
-                       .send_s = send_s}};
+                       .send_s = send_s,
+                       .kept_share = 0.5}};
 }
 
 bool support_suit(tdm_scenario *scenario)
 {
     tdm_parallel *parallel = &scenario->parallel;
     const tdm_schedule *schedule = tdm_schedule_find(scenario->schedule);
-    tdm_schedule_shape shape = {parallel->pp, parallel->vpp, scenario->num_microbatches};
+    tdm_schedule_shape shape = {.n_stages = parallel->pp,
+                                .n_chunks = parallel->vpp,
+                                .n_microbatches = scenario->num_microbatches};
     if (!tdm_schedule_refuse(schedule, &shape))
         return true;
+    if (schedule->needs_table)
+        return false;
     parallel->vpp = 2;
     scenario->num_microbatches =
         (uint32_t)tdm_ceil_div(scenario->num_microbatches, parallel->pp) * parallel->pp;
     scenario->model.num_layers =
         (uint32_t)tdm_ceil_div(scenario->model.num_layers, 2 * parallel->pp) * 2 * parallel->pp;
-    shape = (tdm_schedule_shape){parallel->pp, 2, scenario->num_microbatches};
+    shape = (tdm_schedule_shape){
+        .n_stages = parallel->pp, .n_chunks = 2, .n_microbatches = scenario->num_microbatches};
     return !tdm_schedule_refuse(schedule, &shape);
 }
 

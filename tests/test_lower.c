@@ -169,12 +169,13 @@ static void check_order(const tdm_schedule *schedule, const tdm_schedule_shape *
                         uint32_t stage)
 {
     enum { CAPACITY = 512, MOST = 64 };
+    tdm_arena arena = {0};
     tdm_pass passes[CAPACITY];
     uint32_t at[TDM_N_PASS_KINDS][MOST] = {{0}}, seen[TDM_N_PASS_KINDS] = {0};
-    uint32_t n = schedule->order(shape, stage, passes, CAPACITY);
+    uint32_t n = schedule->order(&arena, shape, stage, passes, CAPACITY);
     uint32_t m = shape->n_microbatches, works = m * shape->n_chunks;
     assert_true(n <= CAPACITY && works <= MOST);
-    assert_int_equal(schedule->order(shape, stage, NULL, 0), n);
+    assert_int_equal(schedule->order(&arena, shape, stage, NULL, 0), n);
     for (uint32_t k = 0; k < n; k++) {
         assert_true(passes[k].microbatch < m && passes[k].chunk < shape->n_chunks);
         at[passes[k].kind][passes[k].chunk * m + passes[k].microbatch] = k + 1;
@@ -191,6 +192,7 @@ static void check_order(const tdm_schedule *schedule, const tdm_schedule_shape *
         if (split)
             assert_true(at[TDM_PASS_B][i] < at[TDM_PASS_W][i]);
     }
+    tdm_arena_free(&arena);
 }
 
 static void test_schedules_are_complete(void **state)
@@ -201,7 +203,10 @@ static void test_schedules_are_complete(void **state)
         for (uint32_t p = 1; p <= 6; p++)
             for (uint32_t v = 1; v <= 3; v++)
                 for (uint32_t m = 1; m <= 18; m++) {
-                    tdm_schedule_shape shape = {p, v, m};
+                    static const double ones[] = {1, 1, 1, 1, 1, 1};
+                    const tdm_stage_times times = {ones, ones, ones, 0.1, 0.5};
+                    tdm_schedule_shape shape = {
+                        .n_stages = p, .n_chunks = v, .n_microbatches = m, .times = &times};
                     if (tdm_schedule_refuse(tdm_schedules[i], &shape))
                         continue;
                     n_checked++;

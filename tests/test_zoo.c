@@ -38,7 +38,7 @@ static const published zoo[] = {
     {"llama-3.1-405b", 405853388800, 406e9, 0, false, "huggingface.co/meta-llama/Llama-3.1-405B"},
     {"llama-3.1-70b", 70553706496, 70.6e9, 0, false, "huggingface.co/meta-llama/Llama-3.1-70B"},
     {"llama-3.1-8b", 8030261248, 8.03e9, 0, false, "huggingface.co/meta-llama/Llama-3.1-8B"},
-    {"llama-7b", 6738415616, 6.7e9, 0, false, "Touvron et al. 2023, arXiv:2302.13971, table 2"},
+    {"llama-7b", 6738415616, 6.74e9, 0, false, "huggingface.co/huggyllama/llama-7b"},
     {"mixtral-8x22b", 140620634112, 141e9, 39e9, false,
      "Mistral AI 2024, Cheaper, Better, Faster, Stronger: 39B active parameters out of 141B"},
     {"mixtral-8x7b", 46702792704, 46.7e9, 12.9e9, false,

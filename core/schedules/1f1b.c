@@ -3,9 +3,10 @@
  * figure 4. */
 #include "schedule.h"
 
-static uint32_t order(const tdm_schedule_shape *shape, uint32_t stage, tdm_pass *passes,
-                      uint32_t capacity)
+static uint32_t order(tdm_arena *scratch, const tdm_schedule_shape *shape, uint32_t stage,
+                      tdm_pass *passes, uint32_t capacity)
 {
+    (void)scratch;
     uint32_t m = shape->n_microbatches, warmup = shape->n_stages - 1 - stage;
     uint32_t forward = 0, backward = 0;
     tdm_pass_list list = {passes, capacity, 0};

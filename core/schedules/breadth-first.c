@@ -4,9 +4,10 @@
  * Pipeline Parallelism. */
 #include "schedule.h"
 
-static uint32_t order(const tdm_schedule_shape *shape, uint32_t stage, tdm_pass *passes,
-                      uint32_t capacity)
+static uint32_t order(tdm_arena *scratch, const tdm_schedule_shape *shape, uint32_t stage,
+                      tdm_pass *passes, uint32_t capacity)
 {
+    (void)scratch;
     (void)stage;
     tdm_pass_list list = {passes, capacity, 0};
     for (uint32_t c = 0; c < shape->n_chunks; c++)

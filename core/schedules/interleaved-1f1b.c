@@ -39,9 +39,10 @@ static void put_backward(const tdm_schedule_shape *shape, tdm_pass_list *list, u
     tdm_schedule_put(list, TDM_PASS_BW, chunk, microbatch_of(shape, k));
 }
 
-static uint32_t order(const tdm_schedule_shape *shape, uint32_t stage, tdm_pass *passes,
-                      uint32_t capacity)
+static uint32_t order(tdm_arena *scratch, const tdm_schedule_shape *shape, uint32_t stage,
+                      tdm_pass *passes, uint32_t capacity)
 {
+    (void)scratch;
     uint32_t n = shape->n_microbatches * shape->n_chunks;
     uint32_t warmup = 2 * (shape->n_stages - 1 - stage) + (shape->n_chunks - 1) * shape->n_stages;
     uint32_t forward = 0, backward = 0;
