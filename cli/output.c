@@ -17,8 +17,8 @@ static tdm_code make_folder(const char *path, tdm_error *err)
         return TDM_OK;
     return tdm_error_add(
         err, TDM_E_INTERNAL,
-        "%s: cannot make this folder: %s (choose another with --out-dir, or use --no-files)", path,
-        strerror(reason == EEXIST ? ENOTDIR : reason));
+        "%s: cannot make this folder: %s (choose another with --out-dir; tandem sim --no-files writes none)",
+        path, strerror(reason == EEXIST ? ENOTDIR : reason));
 }
 
 static const int held_signals[] = {SIGINT, SIGTERM, SIGHUP};
@@ -50,7 +50,7 @@ static tdm_code check_writable(const char *path, tdm_error *err)
         return TDM_OK;
     return tdm_error_add(
         err, TDM_E_INTERNAL,
-        "%s: cannot write into this folder: %s (choose another with --out-dir, or use --no-files)",
+        "%s: cannot write into this folder: %s (choose another with --out-dir; tandem sim --no-files writes none)",
         path, strerror(errno));
 }
 

@@ -53,9 +53,9 @@ static void put_row(const tdm_sweep_grid *grid, uint32_t point, const tdm_sweep_
         fputc(',', file);
     }
     fprintf(file, "%s,%s,%s", tdm_sweep_status_name(row->status), fits(row),
-            row->front                    ? "yes"
-            : row->status == TDM_SWEEP_OK ? "no"
-                                          : "");
+            row->front            ? "yes"
+            : fits(row)[0] == 'y' ? "no"
+                                  : "");
     for (uint32_t i = 0; tdm_figure_infos[i].name; i++) {
         fputc(',', file);
         if (tdm_sweep_has_figures(row) && !isnan(row->figures[i]))

@@ -52,6 +52,14 @@ static uint64_t hash_node(uint64_t hash, const tdm_node *node)
     return hash_text(hash, "end");
 }
 
+/* A schedule that was read from a file: the scenario only names it. */
+static uint64_t hash_order(uint64_t hash, const char *folder, const tdm_scenario *scenario,
+                           tdm_arena *arena)
+{
+    const tdm_node *csv = tdm_node_find(scenario->document, "schedule.csv");
+    return csv ? hash_file(hash, tdm_file_join(arena, folder, csv->text)) : hash;
+}
+
 /* Topology and device as their files have them: the scenario only names them. */
 static uint64_t hash_machine(tdm_arena *arena, uint64_t hash, const char *root,
                              const tdm_scenario *scenario)
@@ -60,6 +68,7 @@ static uint64_t hash_machine(tdm_arena *arena, uint64_t hash, const char *root,
     const tdm_node *topology = tdm_node_child(scenario->document, "topology"),
                    *device = tdm_node_child(scenario->document, "device");
     const char *device_name = device ? device->text : scenario->topology.device_name;
+    hash = hash_order(hash, folder, scenario, arena);
     if (topology)
         hash = hash_file(hash,
                          tdm_file_lookup(arena, &tdm_file_topology, root, folder, topology->text));

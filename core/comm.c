@@ -7,7 +7,12 @@
 
 /* Communicator ids: the top bits tell the families apart, the rest numbers within one. */
 enum { ID_SHIFT = 48 };
-enum { FAMILY_SINGLE = 0x100, FAMILY_DIRECTED = 0x200, FAMILY_SHARED = 0x201 };
+enum {
+    FAMILY_SINGLE = 0x100,
+    FAMILY_DIRECTED = 0x200,
+    FAMILY_GRADIENTS = 0x201,
+    FAMILY_SHARED = 0x202
+};
 
 static uint64_t make_id(uint64_t family, uint64_t number)
 {
@@ -37,7 +42,10 @@ tdm_comm_id tdm_comm_identify(const tdm_plan *plan, uint32_t rank, const tdm_ins
         bool swap = shared && dst < src;
         uint64_t first = swap ? dst : src;
         uint64_t second = swap ? src : dst;
-        uint64_t family = shared ? FAMILY_SHARED : FAMILY_DIRECTED;
+        /* With two stages and several chunks, activations go round the corner in the direction of
+         * the gradients, on another stream: they need a communicator of their own. */
+        bool forward = (op->kind == TDM_OP_SEND) == (op->u.p2p.peer == TDM_PEER_NEXT);
+        uint64_t family = shared ? FAMILY_SHARED : forward ? FAMILY_DIRECTED : FAMILY_GRADIENTS;
         return (tdm_comm_id){.id = make_id(family, first * plan->mesh.world + second),
                              .n_members = 2};
     }

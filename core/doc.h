@@ -33,8 +33,8 @@ tdm_code tdm_doc_parse(tdm_arena *arena, const char *path, const char *bytes, si
 
 /* JSON is read as the part of YAML that it is. Whether a path names JSON: it ends in ".json". */
 bool tdm_doc_is_json(const char *path);
-/* What of JSON is not YAML: a character beyond the first 65,536 as two escapes, "\ud83d\ude00". They
- * become one, in place; returns the new length. */
+/* What of JSON is not YAML: a character beyond the first 65,536 as two escapes, "\ud83d\ude00".
+ * They become one, in place; returns the new length. */
 size_t tdm_doc_join_surrogates(char *bytes, size_t n_bytes);
 
 /* Sets keys[0].keys[1]... of the tree to a YAML value, replacing what is there and making maps on

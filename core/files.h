@@ -21,7 +21,8 @@ extern const tdm_file_kind tdm_file_model, tdm_file_topology, tdm_file_device;
 
 /* The file that the scalar `node` names: root/folder/NAME.yaml, else NAME.yaml beside the scenario;
  * a name with a slash or ending in .yaml or .json is a path, from the scenario's folder or from the
- * working folder; a folder stands for the file that the kind says, if any. On failure says what was probably meant. */
+ * working folder; a folder stands for the file that the kind says, if any. On failure says what was
+ * probably meant. */
 tdm_code tdm_file_find(tdm_arena *arena, const tdm_file_kind *kind, const char *root,
                        const char *beside, const tdm_node *node, const char **path, tdm_error *err);
 /* The same for a name that was not written in a scenario; NULL when there is no such file. */

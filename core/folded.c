@@ -12,7 +12,7 @@ struct tdm_folded {
     tdm_fold_placements placements;
     tdm_fold_room room;
     /* The last stages, and the last forward latency. */
-    tdm_arena stages_arena;
+    tdm_arena stages_arena, order_arena;
     tdm_fold_key stages_key;
     const tdm_fold_stages *stages;
     tdm_fold_key forward_key;
@@ -41,8 +41,9 @@ tdm_scenario tdm_fold_choice_apply(const tdm_scenario *scenario, const tdm_fold_
     return sc;
 }
 
-static const char *refuse_model(const tdm_model *m, const tdm_parallel *p)
+static const char *refuse_model(const tdm_scenario *scenario, const tdm_parallel *p)
 {
+    const tdm_model *m = &scenario->model;
     if (m->num_attention_heads % p->tp != 0 || m->num_query_groups % p->tp != 0)
         return "tensor parallelism does not divide the heads";
     if (m->num_experts == 0 && m->ffn_hidden_size % p->tp != 0)
@@ -55,16 +56,26 @@ static const char *refuse_model(const tdm_model *m, const tdm_parallel *p)
         return "expert parallelism does not divide the experts";
     if (m->num_experts > 0 && (uint64_t)p->tp * p->dp % p->ep != 0)
         return "expert parallelism does not divide the ranks of a stage";
-    if (m->num_layers % p->pp != 0 || m->num_layers / p->pp % p->vpp != 0)
+    if (!scenario->stage_layers &&
+        (m->num_layers % p->pp != 0 || m->num_layers / p->pp % p->vpp != 0))
         return "stages and chunks do not divide the layers";
     return NULL;
+}
+
+static tdm_schedule_shape shape_of(const tdm_scenario *scenario, const tdm_parallel *parallel,
+                                   uint32_t num_microbatches)
+{
+    return (tdm_schedule_shape){.n_stages = parallel->pp,
+                                .n_chunks = parallel->vpp,
+                                .n_microbatches = num_microbatches,
+                                .activation_limit = scenario->activation_limit,
+                                .table = scenario->pass_table};
 }
 
 const char *tdm_fold_refuse(const tdm_scenario *scenario, const tdm_fold_choice *choice)
 {
     const tdm_parallel *p = &choice->parallel;
-    tdm_schedule_shape shape = {
-        .n_stages = p->pp, .n_chunks = p->vpp, .n_microbatches = choice->num_microbatches};
+    tdm_schedule_shape shape = shape_of(scenario, p, choice->num_microbatches);
     uint64_t ranks = (uint64_t)p->tp * p->pp * p->dp;
     if (p->tp == 0 || p->pp == 0 || p->dp == 0 || p->ep == 0 || p->vpp == 0 ||
         choice->num_microbatches == 0 || choice->micro_batch_size == 0)
@@ -74,8 +85,11 @@ const char *tdm_fold_refuse(const tdm_scenario *scenario, const tdm_fold_choice 
         return "the ranks do not divide the GPUs";
     if (p->sequence_parallel && p->tp == 1)
         return "sequence parallelism needs tensor parallelism";
+    if ((scenario->stage_layers || scenario->pass_times.given) &&
+        (p->pp != scenario->parallel.pp || p->vpp != scenario->parallel.vpp))
+        return "the scenario says what each stage holds";
     if (!scenario->pass_times.given) {
-        const char *refusal = refuse_model(&scenario->model, p);
+        const char *refusal = refuse_model(scenario, p);
         if (refusal)
             return refusal;
         if ((uint64_t)choice->micro_batch_size * scenario->seq_length % p->tp != 0)
@@ -101,6 +115,7 @@ void tdm_folded_free(tdm_folded *folded)
 {
     tdm_arena arena = folded->arena;
     tdm_arena_free(&folded->stages_arena);
+    tdm_arena_free(&folded->order_arena);
     tdm_arena_free(&folded->room.arena);
     tdm_arena_free(&arena);
 }
@@ -159,9 +174,38 @@ static const tdm_fold_stages *find_stages(tdm_folded *f, const tdm_scenario *sc,
     return f->stages;
 }
 
-static const tdm_fold_order *find_order(tdm_folded *f, const tdm_schedule *schedule,
-                                        const tdm_schedule_shape *shape)
+/* Pass times of the stages, for schedules that weigh them. */
+static tdm_stage_times *times_of(tdm_arena *arena, const tdm_fold_stages *stages,
+                                 const tdm_schedule_shape *shape)
 {
+    static const tdm_pass_kind kinds[3] = {TDM_PASS_F, TDM_PASS_B, TDM_PASS_W};
+    const tdm_fold_rate *send = &stages->net->transfers[0];
+    double *seconds[3];
+    for (int k = 0; k < 3; k++) {
+        seconds[k] = TDM_ALLOC(arena, double, shape->n_stages);
+        for (uint32_t s = 0; s < shape->n_stages; s++)
+            for (uint32_t c = 0; c < shape->n_chunks; c++)
+                seconds[k][s] += stages->stages[s].chunks[c][kinds[k]].time.serial_s;
+    }
+    tdm_stage_times *times = TDM_ALLOC(arena, tdm_stage_times, 1);
+    *times = (tdm_stage_times){.forward_s = seconds[0],
+                               .backward_input_s = seconds[1],
+                               .backward_weight_s = seconds[2],
+                               .kept_share = stages->kept_share};
+    if (shape->n_stages > 1)
+        times->send_s = send->latency_s + stages->x_bytes * send->s_per_byte;
+    return times;
+}
+
+/* Orders that depend on times serve once. */
+static const tdm_fold_order *find_order(tdm_folded *f, const tdm_schedule *schedule,
+                                        tdm_schedule_shape *shape, const tdm_fold_stages *stages)
+{
+    if (schedule->needs_times) {
+        tdm_arena_free(&f->order_arena);
+        shape->times = times_of(&f->order_arena, stages, shape);
+        return tdm_fold_order_new(&f->order_arena, schedule, shape);
+    }
     uint32_t number = 0;
     while (tdm_schedules[number] != schedule)
         number++;
@@ -185,9 +229,7 @@ typedef struct run_input {
 static tdm_code prepare(tdm_folded *f, const tdm_scenario *sc, const tdm_schedule *schedule,
                         tdm_dims *dims, run_input *in, tdm_error *err)
 {
-    tdm_schedule_shape shape = {.n_stages = sc->parallel.pp,
-                                .n_chunks = sc->parallel.vpp,
-                                .n_microbatches = sc->num_microbatches};
+    tdm_schedule_shape shape = shape_of(sc, &sc->parallel, sc->num_microbatches);
     *in = (run_input){.scenario = sc};
     tdm_code code = find_net(f, sc, &in->net, err);
     if (code != TDM_OK)
@@ -199,7 +241,7 @@ static tdm_code prepare(tdm_folded *f, const tdm_scenario *sc, const tdm_schedul
     if (in->net->unreachable)
         return tdm_error_add(err, TDM_E_INFEASIBLE, "topology %s: two ranks share no route",
                              sc->topology.name);
-    in->order = find_order(f, schedule, &shape);
+    in->order = find_order(f, schedule, &shape, in->stages);
     if (in->order->deadlocks)
         return tdm_error_add(err, TDM_E_INFEASIBLE, "schedule %s deadlocks", schedule->name);
     return TDM_OK;

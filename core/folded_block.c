@@ -3,6 +3,7 @@
 #include "cost.h"
 #include "folded_parts.h"
 #include "program.h"
+#include "stage_times.h"
 #include "stats.h"
 
 #include <assert.h>
@@ -217,6 +218,7 @@ static tdm_fold_time schedule_template(const pricing *p, const tdm_template *tem
         else if (op->stream == TDM_STREAM_COMPUTE)
             seconds = compute_seconds(p, op, p->largest_tokens);
         schedule_op(b, i, seconds);
+        time.serial_s += seconds;
         add_op(p, op, seconds, &time);
         if (!tdm_op_is_p2p(op->kind) && time.first_s == INFINITY)
             time.first_s = (i + 1) * b->launch_s;
@@ -235,6 +237,7 @@ void tdm_fold_time_then(tdm_fold_time *t, const tdm_fold_time *next)
     t->issued_s = fmax(t->issued_s + next->run_s, t->issue_s + next->issued_s);
     t->run_s += next->run_s;
     t->issue_s += next->issue_s;
+    t->serial_s += next->serial_s;
     t->compute_s += next->compute_s;
     t->exposed_s += next->exposed_s;
     t->comm_s += next->comm_s;
@@ -254,6 +257,7 @@ tdm_fold_time tdm_fold_time_repeat(const tdm_fold_time *time, uint32_t n)
     t.issued_s += more * fmax(t.run_s, t.issue_s);
     t.run_s *= n;
     t.issue_s *= n;
+    t.serial_s *= n;
     t.compute_s *= n;
     t.exposed_s *= n;
     t.comm_s *= n;
@@ -270,9 +274,10 @@ tdm_fold_time tdm_fold_time_repeat(const tdm_fold_time *time, uint32_t n)
 
 static uint32_t ahead_heap(tdm_stream stream)
 {
-    return stream == TDM_STREAM_TP        ? TDM_FOLD_AHEAD_TP
-           : stream == TDM_STREAM_PP_RECV ? TDM_FOLD_AHEAD_RECV
-                                          : TDM_FOLD_AHEAD_EP;
+    return stream == TDM_STREAM_TP             ? TDM_FOLD_AHEAD_TP
+           : stream == TDM_STREAM_PP_RECV      ? TDM_FOLD_AHEAD_RECV
+           : stream == TDM_STREAM_PP_RECV_GRAD ? TDM_FOLD_AHEAD_RECV_GRAD
+                                               : TDM_FOLD_AHEAD_EP;
 }
 
 /* Passes in which the tensors of a kind are born and die; slots [own slots]. */
@@ -463,10 +468,13 @@ tdm_fold_kinds *tdm_fold_kinds_new(tdm_arena *arena, tdm_arena *scratch, const t
     tdm_kind *kept = TDM_ALLOC(arena, tdm_kind, lowered.n_kinds);
     out->kinds = TDM_ALLOC(arena, tdm_fold_kind, lowered.n_kinds);
     out->x_bytes = (double)dims->x_bytes;
+    out->kept_share = sc->pass_times.given ? sc->pass_times.kept_share : 0;
     out->largest_share = sc->pass_times.given ? 1 : tdm_fold_largest_share(dims);
     pricing p = {.dims = dims, .plan = &lowered, .device = &sc->device, .net = net, .stage = stage};
     p.mean_tokens = sc->pass_times.given ? 0 : tdm_fold_mean_tokens(dims);
     p.largest_tokens = p.mean_tokens * out->largest_share;
+    if (!sc->pass_times.given)
+        out->kept_share = tdm_stage_times_kept_share(&lowered, (uint64_t)(p.mean_tokens + 0.5));
     block_run *b = TDM_ALLOC(scratch, block_run, 1);
     for (uint32_t k = 0; k < lowered.n_kinds; k++) {
         const tdm_kind *from = &lowered.kinds[k];

@@ -71,6 +71,7 @@ enum {
     TDM_FOLD_AHEAD_TP,
     TDM_FOLD_AHEAD_EP,
     TDM_FOLD_AHEAD_RECV,
+    TDM_FOLD_AHEAD_RECV_GRAD,
     TDM_FOLD_N_HEAPS
 };
 
@@ -81,6 +82,7 @@ typedef struct tdm_fold_time {
     double issued_s;          /* -INFINITY without ops of its own */
     double issue_s;           /* to issue all its ops */
     double first_s;           /* issue of the first op but receives, from I; INFINITY without */
+    double serial_s;          /* all ops one after the other */
     double compute_s;         /* kernels, with the mean number of tokens */
     double exposed_s, comm_s; /* transfers without a kernel beside; all TP and EP communication */
     double model_flops, hardware_flops;
@@ -137,6 +139,7 @@ typedef struct tdm_fold_kinds {
     tdm_plan plan;        /* kinds with names and parameters only */
     tdm_fold_kind *kinds; /* [plan.n_kinds] */
     double x_bytes;
+    double kept_share;    /* as in tdm_stage_times */
     double largest_share; /* expected tokens of the fullest expert rank over the mean */
 } tdm_fold_kinds;
 
@@ -179,7 +182,7 @@ typedef struct tdm_fold_stage {
 typedef struct tdm_fold_stages {
     tdm_fold_stage *stages; /* [pp] */
     tdm_fold_net *net;
-    double x_bytes, launch_s, largest_share;
+    double x_bytes, launch_s, largest_share, kept_share;
 } tdm_fold_stages;
 
 /* kinds [pp]. Everything lives in arena; plan-wide settings come from sc and dims. */
@@ -191,14 +194,14 @@ tdm_fold_stages *tdm_fold_stages_new(tdm_arena *arena, const tdm_scenario *sc, c
 typedef struct tdm_fold_pass {
     uint32_t stage, chunk, kind;
     uint32_t recv, send; /* edges; TDM_FOLD_NONE without */
-    uint32_t sent;       /* edge whose transfer must have ended */
+    uint32_t sent[2];    /* edges whose transfers must have ended */
 } tdm_fold_pass;
 
 typedef struct tdm_fold_edge {
     uint32_t sender, receiver; /* passes */
     uint32_t posted;           /* pass of the receiver after which it is posted */
     uint32_t source, target;   /* stages */
-    uint32_t direction;        /* 0: to the next stage, 1: to the previous */
+    uint32_t direction;        /* 0: activation to the next stage, 1: gradient to the previous */
 } tdm_fold_edge;
 
 /* The passes of all stages and the transfers between them, in an order in which each comes after
@@ -208,10 +211,10 @@ typedef struct tdm_fold_order {
     uint32_t n_stages, n_passes, n_edges;
     const tdm_fold_pass *passes; /* stage by stage in issue order */
     const tdm_fold_edge *edges;
-    const uint32_t *first;            /* [n_stages + 1] first pass of each stage */
-    const uint32_t *sends, *receives; /* edges of a stage in issue order, from its first pass on */
-    const uint32_t *n_sends, *n_receives; /* [n_stages] */
-    const uint32_t *events;               /* [n_passes + n_edges]: a pass, or n_passes + an edge */
+    const uint32_t *first; /* [n_stages + 1] first pass of each stage */
+    /* edges by direction, of a stage from its first pass on, in issue order; how many by stage */
+    const uint32_t *sends[2], *receives[2], *n_sends[2], *n_receives[2];
+    const uint32_t *events; /* [n_passes + n_edges]: a pass, or n_passes + an edge */
 } tdm_fold_order;
 
 tdm_fold_order *tdm_fold_order_new(tdm_arena *arena, const tdm_schedule *schedule,

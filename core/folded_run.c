@@ -10,12 +10,12 @@ typedef struct player {
     const tdm_fold_stages *stages;
     tdm_fold_run *run;
     double *start_s, *end_s, *issue_s; /* [n_passes]; issue: when the host comes to it */
-    double *sent_s, *posted_s, *moved_s, *arrived_s; /* [n_edges] own starts, transfer, end */
-    double *free_s, *send_free_s, *recv_free_s;      /* [n_stages] */
+    double *sent_s, *posted_s, *moved_s, *arrived_s;  /* [n_edges] own starts, transfer, end */
+    double *free_s, *send_free_s[2], *recv_free_s[2]; /* [n_stages], by direction */
     double (*live)[TDM_FOLD_N_HEAPS], (*peak)[TDM_FOLD_N_HEAPS]; /* [n_stages] */
 } player;
 
-enum { PER_PASS = 3, PER_EDGE = 4, PER_STAGE = 13 + 4 + 2 * TDM_FOLD_N_HEAPS };
+enum { PER_PASS = 3, PER_EDGE = 4, PER_STAGE = 13 + 5 + 2 * TDM_FOLD_N_HEAPS };
 
 static double *take(double **values, size_t n)
 {
@@ -36,10 +36,11 @@ static void allot(tdm_fold_room *room, player *p)
     }
     double *v = room->values;
     tdm_fold_run *r = p->run;
-    double **by_stage[] = {&r->busy_s,          &r->passes_s,  &r->first_s,        &r->last_s,
-                           &r->end_of_passes_s, &r->exposed_s, &r->step_exposed_s, &r->recv_s,
-                           &r->send_s,          &r->within_s,  &r->waiting_s,      &r->peak_bytes,
-                           &r->step_busy_s,     &p->free_s,    &p->send_free_s,    &p->recv_free_s};
+    double **by_stage[] = {
+        &r->busy_s,         &r->passes_s,       &r->first_s,       &r->last_s, &r->end_of_passes_s,
+        &r->exposed_s,      &r->step_exposed_s, &r->recv_s,        &r->send_s, &r->within_s,
+        &r->waiting_s,      &r->peak_bytes,     &r->step_busy_s,   &p->free_s, &p->send_free_s[0],
+        &p->send_free_s[1], &p->recv_free_s[0], &p->recv_free_s[1]};
     memset(v, 0, PER_STAGE * n * sizeof *v);
     for (size_t i = 0; i < TDM_COUNT(by_stage); i++)
         *by_stage[i] = take(&v, n);
@@ -87,18 +88,19 @@ static inline void play_memory(player *p, uint32_t stage, const tdm_fold_memory 
     }
 }
 
-static inline void play_pass(player *p, uint32_t i)
+static inline void play_pass(player *p, uint32_t index)
 {
-    const tdm_fold_pass *pass = &p->order->passes[i];
+    const tdm_fold_pass *pass = &p->order->passes[index];
     const tdm_fold_pass_map *map = map_of(p, pass);
     double free_s = p->free_s[pass->stage];
     if (pass->recv != TDM_FOLD_NONE)
         free_s = larger(free_s, p->arrived_s[pass->recv]);
-    if (pass->sent != TDM_FOLD_NONE)
-        free_s = larger(free_s, p->arrived_s[pass->sent]);
-    p->start_s[i] = larger(free_s, p->issue_s[i] + map->time.first_s);
-    p->end_s[i] = larger(free_s + map->time.run_s, p->issue_s[i] + map->time.issued_s);
-    p->free_s[pass->stage] = p->end_s[i];
+    for (int i = 0; i < 2; i++)
+        if (pass->sent[i] != TDM_FOLD_NONE)
+            free_s = larger(free_s, p->arrived_s[pass->sent[i]]);
+    p->start_s[index] = larger(free_s, p->issue_s[index] + map->time.first_s);
+    p->end_s[index] = larger(free_s + map->time.run_s, p->issue_s[index] + map->time.issued_s);
+    p->free_s[pass->stage] = p->end_s[index];
     play_memory(p, pass->stage, &map->memory);
 }
 
@@ -107,17 +109,18 @@ static inline void play_edge(player *p, uint32_t i)
     const tdm_fold_edge *e = &p->order->edges[i];
     const tdm_fold_pass *sender = &p->order->passes[e->sender];
     const tdm_fold_rate *rate = &p->stages->net->transfers[2 * e->source + e->direction];
-    double sent_s = larger(p->end_s[e->sender], p->send_free_s[e->source]);
+    double sent_s = larger(p->end_s[e->sender], p->send_free_s[e->direction][e->source]);
     sent_s = larger(sent_s, p->issue_s[e->sender] + map_of(p, sender)->time.issue_s);
-    double posted_s =
-        larger(p->recv_free_s[e->target], p->issue_s[e->receiver] + p->stages->launch_s);
+    double posted_s = larger(p->recv_free_s[e->direction][e->target],
+                             p->issue_s[e->receiver] + p->stages->launch_s);
     if (e->posted != TDM_FOLD_NONE)
         posted_s = larger(posted_s, p->end_s[e->posted]);
     p->sent_s[i] = sent_s;
     p->posted_s[i] = posted_s;
     p->moved_s[i] = larger(sent_s, posted_s);
     p->arrived_s[i] = p->moved_s[i] + rate->latency_s + p->stages->x_bytes * rate->s_per_byte;
-    p->send_free_s[e->source] = p->recv_free_s[e->target] = p->arrived_s[i];
+    p->send_free_s[e->direction][e->source] = p->recv_free_s[e->direction][e->target] =
+        p->arrived_s[i];
 }
 
 static void play(player *p)
@@ -134,27 +137,30 @@ static void play(player *p)
 
 /* ---- sums ---- */
 
-/* The transfers of one stage along time: sends and receives, each in order. */
+/* The transfers of one stage along time: its sends and receives by direction, each in order. */
+enum { N_LISTS = 4 };
 typedef struct sweep {
-    const uint32_t *edges[2];
-    uint32_t n[2], at[2];
+    const uint32_t *edges[N_LISTS];
+    uint32_t n[N_LISTS], at[N_LISTS];
 } sweep;
 
 static sweep sweep_of(const tdm_fold_order *order, uint32_t stage)
 {
     uint32_t first = order->first[stage];
-    return (sweep){.edges = {order->sends + first, order->receives + first},
-                   .n = {order->n_sends[stage], order->n_receives[stage]}};
+    return (sweep){.edges = {order->sends[0] + first, order->sends[1] + first,
+                             order->receives[0] + first, order->receives[1] + first},
+                   .n = {order->n_sends[0][stage], order->n_sends[1][stage],
+                         order->n_receives[0][stage], order->n_receives[1][stage]}};
 }
 
 /* Seconds of [from_s, to_s] with some transfer between its begin and its end, by edge; those of
  * sends and of receives apart. Stretches of one sweep come in order of time. */
-static double cover_s(const player *p, sweep *sw, const double *const begin_s[2], double from_s,
-                      double to_s)
+static double cover_s(const player *p, sweep *sw, const double *const begin_s[N_LISTS],
+                      double from_s, double to_s)
 {
     double covered_s = 0;
-    uint32_t at[2];
-    for (int l = 0; l < 2; l++) {
+    uint32_t at[N_LISTS];
+    for (int l = 0; l < N_LISTS; l++) {
         while (sw->at[l] < sw->n[l] && p->arrived_s[sw->edges[l][sw->at[l]]] <= from_s)
             sw->at[l]++;
         at[l] = sw->at[l];
@@ -162,7 +168,7 @@ static double cover_s(const player *p, sweep *sw, const double *const begin_s[2]
     for (;;) {
         int first = -1;
         double begins_s = to_s;
-        for (int l = 0; l < 2; l++)
+        for (int l = 0; l < N_LISTS; l++)
             if (at[l] < sw->n[l] && begin_s[l][sw->edges[l][at[l]]] < begins_s) {
                 first = l;
                 begins_s = begin_s[l][sw->edges[l][at[l]]];
@@ -180,8 +186,8 @@ static double cover_s(const player *p, sweep *sw, const double *const begin_s[2]
 /* What goes on while the stage computes nothing. */
 static void add_gap(player *p, uint32_t stage, sweep sweeps[2], double from_s, double to_s)
 {
-    const double *const moving[2] = {p->moved_s, p->moved_s};
-    const double *const running[2] = {p->sent_s, p->posted_s};
+    const double *const moving[N_LISTS] = {p->moved_s, p->moved_s, p->moved_s, p->moved_s};
+    const double *const running[N_LISTS] = {p->sent_s, p->sent_s, p->posted_s, p->posted_s};
     double moving_s = cover_s(p, &sweeps[0], moving, from_s, to_s);
     p->run->exposed_s[stage] += moving_s;
     p->run->waiting_s[stage] += cover_s(p, &sweeps[1], running, from_s, to_s) - moving_s;
@@ -222,13 +228,20 @@ static void sum_stage(player *p, uint32_t stage)
         r->peak_bytes[stage] += p->peak[stage][h];
 }
 
+static double stage_end_s(const player *p, uint32_t stage)
+{
+    double end_s = p->free_s[stage];
+    for (int d = 0; d < 2; d++)
+        end_s = larger(end_s, larger(p->send_free_s[d][stage], p->recv_free_s[d][stage]));
+    return end_s;
+}
+
 /* Without an O pass the step ends with the last op of any stream. */
 static void end_passes(player *p)
 {
     for (uint32_t s = 0; s < p->order->n_stages; s++)
         if (p->stages->stages[s].n_step == 0)
-            p->run->end_s = larger(larger(p->run->end_s, p->free_s[s]),
-                                   larger(p->send_free_s[s], p->recv_free_s[s]));
+            p->run->end_s = larger(p->run->end_s, stage_end_s(p, s));
 }
 
 static void sum_up(player *p)

@@ -193,7 +193,8 @@ tdm_fold_stages *tdm_fold_stages_new(tdm_arena *arena, const tdm_scenario *sc, c
                              .net = net,
                              .x_bytes = kinds[0]->x_bytes,
                              .launch_s = sc->pass_times.given ? 0 : sc->device.launch_s.value,
-                             .largest_share = kinds[0]->largest_share};
+                             .largest_share = kinds[0]->largest_share,
+                             .kept_share = kinds[0]->kept_share};
     builder b = {.arena = arena,
                  .scenario = sc,
                  .dims = dims,

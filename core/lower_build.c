@@ -131,9 +131,10 @@ tdm_draft_op *tdm_draft_all_to_all(tdm_draft *draft, tdm_pass_kind pass, const c
 tdm_draft_op *tdm_draft_p2p(tdm_draft *draft, tdm_pass_kind pass, const char *name,
                             tdm_op_kind kind, tdm_peer peer, uint64_t bytes)
 {
-    bool send = kind == TDM_OP_SEND;
-    tdm_draft_op *op =
-        append(draft, pass, name, kind, send ? TDM_STREAM_PP_SEND : TDM_STREAM_PP_RECV);
+    bool send = kind == TDM_OP_SEND, forward = send == (peer == TDM_PEER_NEXT);
+    tdm_stream sends = forward ? TDM_STREAM_PP_SEND : TDM_STREAM_PP_SEND_GRAD;
+    tdm_stream receives = forward ? TDM_STREAM_PP_RECV : TDM_STREAM_PP_RECV_GRAD;
+    tdm_draft_op *op = append(draft, pass, name, kind, send ? sends : receives);
     op->op.u.p2p.peer = peer;
     op->op.u.p2p.bytes = bytes;
     op->waits_pass = !send;

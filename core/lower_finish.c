@@ -164,11 +164,24 @@ static void first_compute_waits(const tdm_dims *dims, tdm_pass_kind pass, tdm_dr
         add_wait(op, waits, TDM_STREAM_TP, TDM_WAIT_TAIL, 0);
     if (dims->pp == 1)
         return;
-    if (pass != TDM_PASS_W)
+    switch (pass) {
+    case TDM_PASS_F:
         add_wait(op, waits, TDM_STREAM_PP_RECV, TDM_WAIT_TAIL, 0);
-    /* A send's buffer is free two passes later. Waiting one pass sooner stalls schedules that run
-     * many forwards ahead: zb-h2 then misses the published bubble rates by up to 0.02. */
-    add_wait(op, waits, TDM_STREAM_PP_SEND, TDM_WAIT_PASS, 2);
+        if (!dims->train)
+            add_wait(op, waits, TDM_STREAM_PP_SEND, TDM_WAIT_PASS, 2);
+        break;
+    case TDM_PASS_B:
+    case TDM_PASS_BW:
+        add_wait(op, waits, TDM_STREAM_PP_RECV_GRAD, TDM_WAIT_TAIL, 0);
+        /* Its gradient has come back, so the activation has long been sent. */
+        add_wait(op, waits, TDM_STREAM_PP_SEND, TDM_WAIT_FORWARD, 0);
+        if (pass == TDM_PASS_BW)
+            add_wait(op, waits, TDM_STREAM_PP_SEND_GRAD, TDM_WAIT_PASS, 2);
+        break;
+    default:
+        add_wait(op, waits, TDM_STREAM_PP_SEND_GRAD, TDM_WAIT_BACKWARD, 0);
+        break;
+    }
 }
 
 static void derive_waits_of(const tdm_dims *dims, tdm_pass_kind pass, wait_state *state,
@@ -195,7 +208,8 @@ static void derive_waits_of(const tdm_dims *dims, tdm_pass_kind pass, wait_state
         /* A collective that comes before the first kernel may take what was just received. */
         bool first = (own == TDM_STREAM_TP || own == TDM_STREAM_EP) && !state->compute_started;
         if (first && dims->pp > 1 && pass != TDM_PASS_W)
-            add_wait(op, waits, TDM_STREAM_PP_RECV, TDM_WAIT_TAIL, 0);
+            add_wait(op, waits, pass == TDM_PASS_F ? TDM_STREAM_PP_RECV : TDM_STREAM_PP_RECV_GRAD,
+                     TDM_WAIT_TAIL, 0);
         state->waited_before[own] = true;
     }
     if (op->waits_pass)

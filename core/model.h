@@ -28,7 +28,7 @@ typedef struct tdm_model {
     uint32_t ffn_hidden_size;  /* dense MLP; unused when every layer has experts */
     uint32_t num_experts;      /* 0: dense model */
     uint32_t moe_router_topk;
-    uint32_t moe_ffn_hidden_size; /* of one expert */
+    uint32_t moe_ffn_hidden_size;                 /* of one expert */
     uint32_t moe_shared_expert_intermediate_size; /* of all shared experts together; 0: none */
     /* Which layers have experts, tdm_model_layer_has_experts: the first ones have none, of the rest
      * those whose index is moe_layer_offset modulo moe_layer_freq (0 and 1: all). */
@@ -38,13 +38,13 @@ typedef struct tdm_model {
     uint32_t vocab_size;
     uint32_t max_position_embeddings; /* rows of a learned position table */
     bool swiglu;                      /* gated: three matrices in an MLP or expert instead of two */
-    bool add_bias_linear;      /* biases in all linear layers, router and experts included */
-    bool add_attention_bias;   /* biases of query, key, value and output projection alone */
-    bool add_qkv_bias;         /* biases of query, key and value alone */
-    bool qk_layernorm;         /* norms of each head's query and key, kv_channels wide */
-    bool attention_sinks;      /* a learned sink in each head's softmax */
-    bool untie_embeddings;     /* false: the head shares the embedding's matrix */
-    uint32_t window_size;      /* tokens that windowed layers attend to, for notes; 0: no windows */
+    bool add_bias_linear;             /* biases in all linear layers, router and experts included */
+    bool add_attention_bias;          /* biases of query, key, value and output projection alone */
+    bool add_qkv_bias;                /* biases of query, key and value alone */
+    bool qk_layernorm;                /* norms of each head's query and key, kv_channels wide */
+    bool attention_sinks;             /* a learned sink in each head's softmax */
+    bool untie_embeddings;            /* false: the head shares the embedding's matrix */
+    uint32_t window_size; /* tokens that windowed layers attend to, for notes; 0: no windows */
     tdm_norm norm;
     tdm_position position;
     tdm_attention attention;

@@ -208,7 +208,7 @@ static void note_unknown_keys(tdm_hf_reader *reader)
         first = first ? first : child;
     }
     if (first)
-        tdm_error_add(reader->notes, TDM_OK,
+        tdm_error_add(reader->notes, TDM_E_INVALID,
                       "%s:%u:%u: ignored, since %s models have no such keys: %s%s", first->path,
                       first->line, first->column, reader->family->model_type, list,
                       length >= MOST ? " ..." : "");

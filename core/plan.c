@@ -5,8 +5,8 @@
 
 const char *tdm_stream_name(tdm_stream stream)
 {
-    static const char *const names[TDM_N_STREAMS] = {"compute", "tp",      "ep",
-                                                     "dp",      "pp-send", "pp-recv"};
+    static const char *const names[TDM_N_STREAMS] = {
+        "compute", "tp", "ep", "dp", "pp-send", "pp-recv", "pp-send-grad", "pp-recv-grad"};
     assert((unsigned)stream < TDM_N_STREAMS);
     return names[stream];
 }

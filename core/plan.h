@@ -20,8 +20,10 @@ typedef enum tdm_stream {
     TDM_STREAM_TP,
     TDM_STREAM_EP,
     TDM_STREAM_DP,
-    TDM_STREAM_PP_SEND,
-    TDM_STREAM_PP_RECV,
+    TDM_STREAM_PP_SEND,      /* activations to the next stage */
+    TDM_STREAM_PP_RECV,      /* and from the previous */
+    TDM_STREAM_PP_SEND_GRAD, /* gradients to the previous stage */
+    TDM_STREAM_PP_RECV_GRAD, /* and from the next */
     TDM_N_STREAMS
 } tdm_stream;
 
@@ -64,6 +66,9 @@ typedef enum tdm_wait_kind {
     TDM_WAIT_TAIL, /* the stream's n-th last op issued so far (0: the last) */
     TDM_WAIT_PASS, /* the stream's last op issued before the n-th previous pass began (0: this pass)
                     */
+    TDM_WAIT_FORWARD,  /* the stream's last op issued in the F pass of this chunk and microbatch */
+    TDM_WAIT_BACKWARD, /* the same of its B pass */
+    TDM_N_WAIT_KINDS
 } tdm_wait_kind;
 
 typedef struct tdm_wait {

@@ -12,10 +12,24 @@ typedef struct op_lists {
     uint32_t n_waits, waits_room, n_refs, refs_room;
 } op_lists;
 
-/* STREAM, STREAM~n, STREAM@pass, STREAM@pass~n */
+/* Cuts the ending that tells a wait's kind from a stream's name. */
+static tdm_wait_kind cut_suffix(tdm_token *name)
+{
+    static const char *const suffixes[TDM_N_WAIT_KINDS] = {
+        [TDM_WAIT_PASS] = "@pass", [TDM_WAIT_FORWARD] = "@F", [TDM_WAIT_BACKWARD] = "@B"};
+    for (int kind = 0; kind < TDM_N_WAIT_KINDS; kind++) {
+        size_t n = suffixes[kind] ? strlen(suffixes[kind]) : 0;
+        if (n == 0 || name->length <= n || memcmp(name->at + name->length - n, suffixes[kind], n))
+            continue;
+        name->length -= n;
+        return (tdm_wait_kind)kind;
+    }
+    return TDM_WAIT_TAIL;
+}
+
+/* STREAM, STREAM~n, STREAM@pass, STREAM@pass~n, STREAM@F, STREAM@B */
 static bool read_wait(tdm_text_reader *r, tdm_token item, tdm_wait *wait)
 {
-    static const char at_pass[] = "@pass";
     unsigned stream = 0;
     uint64_t n = 0;
     tdm_token name = item;
@@ -26,12 +40,7 @@ static bool read_wait(tdm_text_reader *r, tdm_token item, tdm_wait *wait)
         if (!tdm_text_number(r, "wait", number, UINT32_MAX, &n))
             return false;
     }
-    wait->kind = TDM_WAIT_TAIL;
-    size_t suffix = strlen(at_pass);
-    if (name.length > suffix && memcmp(name.at + name.length - suffix, at_pass, suffix) == 0) {
-        wait->kind = TDM_WAIT_PASS;
-        name.length -= suffix;
-    }
+    wait->kind = cut_suffix(&name);
     if (!tdm_text_choice(r, "wait", name, &tdm_text_streams, &stream))
         return false;
     wait->stream = (tdm_stream)stream;

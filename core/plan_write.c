@@ -16,6 +16,10 @@ static void put_waits(tdm_sink *s, const tdm_op *op)
         tdm_put(s, tdm_stream_name(wait->stream));
         if (wait->kind == TDM_WAIT_PASS)
             tdm_put(s, "@pass");
+        else if (wait->kind == TDM_WAIT_FORWARD)
+            tdm_put(s, "@F");
+        else if (wait->kind == TDM_WAIT_BACKWARD)
+            tdm_put(s, "@B");
         if (wait->n > 0) {
             tdm_put_char(s, '~');
             tdm_put_number(s, wait->n);
@@ -239,7 +243,7 @@ static const char legend[] =
     "# First the kinds of blocks, one op per line in issue order; then, by role, blocks and passes.\n"
     "# on=STREAM. wait=tp: until the last op issued so far on stream tp has ended; tp~1: the last\n"
     "# but one; tp@pass: the last one issued before this pass began; tp@pass~1: before the previous\n"
-    "# pass began. Tensors by use: + its bytes are taken when the op starts, - given back when it\n"
+    "# pass began; tp@F, tp@B: the last one of this microbatch's F or B pass. Tensors by use: + its bytes are taken when the op starts, - given back when it\n"
     "# ends; next.x: slot x of the following position. bytes=4096+32/token: 32 more for each\n"
     "# token-expert pair received. Routing table: replica/layer/microbatch, xN: N rows alike; sent\n"
     "# from each rank of the group to each, then received by each expert; N*V: N times V.\n";

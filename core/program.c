@@ -14,10 +14,38 @@ typedef struct builder {
     tdm_program_wait *waits;
     uint32_t n_waits;
     uint32_t *on_stream[TDM_N_STREAMS];
+    uint32_t *forwards, *backwards;   /* [chunk x microbatch] index of the F and B pass */
     uint32_t (*marks)[TDM_N_STREAMS]; /* [n_passes] ops issued when a pass began */
     uint32_t n_begun;
     uint32_t *last_shared; /* [pp] last op (index + 1) on the communicator shared with a stage */
 } builder;
+
+/* Place of a pass's chunk and microbatch in an array of all of them. */
+static uint32_t work_of(const tdm_plan *plan, const tdm_pass *pass)
+{
+    return pass->chunk * plan->num_microbatches + pass->microbatch;
+}
+
+/* Where each chunk and microbatch has its F and its B pass; the number of passes where it has none.
+ * Passes that verify would refuse are left out. */
+static void find_passes(tdm_arena *arena, builder *b)
+{
+    const tdm_role *role = b->program->role;
+    uint32_t n = role->n_chunks * b->plan->num_microbatches;
+    b->forwards = TDM_ALLOC(arena, uint32_t, n);
+    b->backwards = TDM_ALLOC(arena, uint32_t, n);
+    for (uint32_t i = 0; i < n; i++)
+        b->forwards[i] = b->backwards[i] = role->n_passes;
+    for (uint32_t i = 0; i < role->n_passes; i++) {
+        const tdm_pass *pass = &role->passes[i];
+        if (work_of(b->plan, pass) >= n)
+            continue;
+        if (pass->kind == TDM_PASS_F)
+            b->forwards[work_of(b->plan, pass)] = i;
+        else if (pass->kind == TDM_PASS_B)
+            b->backwards[work_of(b->plan, pass)] = i;
+    }
+}
 
 /* Allocates what one op takes, for all ops. */
 static void allocate_ops(tdm_arena *arena, builder *b)
@@ -30,6 +58,7 @@ static void allocate_ops(tdm_arena *arena, builder *b)
     p->comm = b->comm = TDM_ALLOC(arena, uint32_t, p->n_ops);
     p->first_wait = b->first_wait = TDM_ALLOC(arena, uint32_t, (size_t)p->n_ops + 1);
     b->marks = tdm_arena_alloc(arena, sizeof *b->marks * p->role->n_passes);
+    find_passes(arena, b);
     b->last_shared = TDM_ALLOC(arena, uint32_t, b->plan->mesh.pp);
 }
 
@@ -76,6 +105,19 @@ static void begin_passes(builder *b, uint32_t pass_index)
         memcpy(b->marks[b->n_begun], b->program->n_on_stream, sizeof b->program->n_on_stream);
 }
 
+/* Number of the stream's last op in an earlier pass of the current chunk and microbatch; 0: none.
+ */
+static uint32_t last_in_pass(const builder *b, uint32_t current, const tdm_wait *wait)
+{
+    const tdm_pass *now = &b->program->role->passes[current];
+    bool forward = wait->kind == TDM_WAIT_FORWARD;
+    uint32_t pass = (forward ? b->forwards : b->backwards)[work_of(b->plan, now)];
+    if (pass >= current) /* none, or still to come */
+        return 0;
+    uint32_t before = b->marks[pass][wait->stream], after = b->marks[pass + 1][wait->stream];
+    return after > before ? after : 0;
+}
+
 /* Number of the op on wait->stream that a wait means; 0: none. */
 static uint32_t wait_number(const builder *b, const tdm_wait *wait)
 {
@@ -83,6 +125,8 @@ static uint32_t wait_number(const builder *b, const tdm_wait *wait)
     if (wait->kind == TDM_WAIT_TAIL)
         return issued > wait->n ? issued - wait->n : 0;
     uint32_t current = b->n_begun - 1;
+    if (wait->kind != TDM_WAIT_PASS)
+        return last_in_pass(b, current, wait);
     return wait->n > current ? 0 : b->marks[current - wait->n][wait->stream];
 }
 

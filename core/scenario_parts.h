@@ -32,7 +32,7 @@ typedef struct tdm_scenario_loader {
     tdm_scenario_source read;
     tdm_scenario *scenario;
     bool has_model, has_topology, has_device; /* read without mistakes */
-    tdm_error *notes, *err; /* notes: what is not modelled or not read */
+    tdm_error *notes, *err;                   /* notes: what is not modelled or not read */
 } tdm_scenario_loader;
 
 /* scenario_machine.c: what the scenario names: model, topology, device. */

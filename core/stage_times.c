@@ -75,10 +75,8 @@ static bool dies_in(const tdm_template *template, uint32_t slot)
 }
 
 /* Bytes of the layers' tensors that live past F, and past B. */
-static double kept_share(const estimator *e)
+double tdm_stage_times_kept_share(const tdm_plan *plan, uint64_t tokens)
 {
-    const tdm_plan *plan = e->plan;
-    uint64_t tokens = tdm_plan_tokens(plan, 0, 0, 0);
     double stored = 0, kept = 0;
     for (uint32_t k = 0; k < plan->n_kinds; k++)
         for (uint32_t s = 0; s < plan->kinds[k].n_slots; s++) {
@@ -115,7 +113,8 @@ tdm_stage_times *tdm_stage_times_estimate(tdm_arena *arena, const tdm_scenario *
             seconds[p][s] = stage_s(&e, &plan->roles[s], passes[p]);
     }
     tdm_stage_times *times = TDM_ALLOC(arena, tdm_stage_times, 1);
-    *times = (tdm_stage_times){seconds[0], seconds[1], seconds[2], send_s(&e), kept_share(&e)};
+    *times = (tdm_stage_times){seconds[0], seconds[1], seconds[2], send_s(&e),
+                               tdm_stage_times_kept_share(plan, tdm_plan_tokens(plan, 0, 0, 0))};
     tdm_arena_free(&e.scratch);
     return times;
 }

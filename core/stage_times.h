@@ -10,4 +10,8 @@
 tdm_stage_times *tdm_stage_times_estimate(tdm_arena *arena, const tdm_scenario *scenario,
                                           const tdm_plan *plan);
 
+/* The kept_share of a plan whose kinds have their slots and templates, with so many token-expert
+ * pairs on a rank. */
+double tdm_stage_times_kept_share(const tdm_plan *plan, uint64_t tokens);
+
 #endif

@@ -21,7 +21,6 @@ typedef struct role_uses {
     const tdm_role *role;
     use *items;
     uint32_t n;
-    bool sizes_vary; /* with the tokens routed to the rank */
 } role_uses;
 
 /* Where one rank has the tensor. */
@@ -89,7 +88,6 @@ static use *new_use(const tdm_plan *plan, role_uses *uses, const tdm_instance *i
                .slot = ref->slot,
                .layer = ref->next ? layer_of(chunk, position) : in->layer};
     memset(&u->before, 0xff, sizeof u->before);
-    uses->sizes_vary |= u->size.per_token != 0;
     return u;
 }
 
@@ -279,7 +277,6 @@ struct tdm_layout_proof {
     role_uses uses;    /* .role is NULL before the first */
     place *places;
     piece *pieces;
-    tdm_layout last; /* the last layout without a fault; .offsets is NULL before there is one */
 };
 
 tdm_layout_proof *tdm_layout_proof_new(tdm_arena *arena, const tdm_plan *plan)
@@ -300,16 +297,6 @@ static void begin_role(tdm_layout_proof *proof, const tdm_layout *layout)
     proof->uses = note_uses(&proof->scratch, proof->plan, layout);
     proof->places = TDM_ALLOC(&proof->scratch, place, proof->uses.n);
     proof->pieces = TDM_ALLOC(&proof->scratch, piece, 2 * (size_t)proof->uses.n + 2);
-    proof->last = (tdm_layout){0};
-}
-
-/* The very placement that was seen last, and of the same sizes: what holds for the one holds for
- * the other. */
-static bool is_proven(const tdm_layout_proof *proof, const tdm_layout *layout)
-{
-    const tdm_layout *last = &proof->last;
-    return !proof->uses.sizes_vary && layout->offsets == last->offsets &&
-           layout->arena_bytes == last->arena_bytes && layout->static_bytes == last->static_bytes;
 }
 
 tdm_code tdm_layout_prove(void *context, const tdm_layout *layout, tdm_error *err)
@@ -321,8 +308,6 @@ tdm_code tdm_layout_prove(void *context, const tdm_layout *layout, tdm_error *er
         return code;
     if (proof->uses.role != &plan->roles[plan->role_of[layout->rank]])
         begin_role(proof, layout);
-    else if (is_proven(proof, layout))
-        return TDM_OK;
     checker c = {
         .plan = plan, .layout = layout, .err = err, .uses = &proof->uses, .places = proof->places};
     find_places(&c);
@@ -330,10 +315,7 @@ tdm_code tdm_layout_prove(void *context, const tdm_layout *layout, tdm_error *er
     if (c.n_faults > MAX_MESSAGES)
         tdm_error_add(err, TDM_E_INVALID, "rank %u: %u more faults in the placement of its tensors",
                       layout->rank, c.n_faults - MAX_MESSAGES);
-    if (c.n_faults > 0)
-        return TDM_E_INVALID;
-    proof->last = *layout;
-    return TDM_OK;
+    return c.n_faults > 0 ? TDM_E_INVALID : TDM_OK;
 }
 
 tdm_code tdm_verify_layout(const tdm_plan *plan, const tdm_layout *layout, tdm_error *err)

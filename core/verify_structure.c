@@ -23,6 +23,8 @@ static tdm_code check_op(const char *where, const tdm_op *op, uint32_t n_slots, 
         const tdm_wait *w = &op->waits[i];
         if ((unsigned)w->stream >= TDM_N_STREAMS)
             code = op_fault(where, op, "waits for an unknown stream", err);
+        else if ((unsigned)w->kind >= TDM_N_WAIT_KINDS)
+            code = op_fault(where, op, "waits in an unknown way", err);
         else if (w->kind == TDM_WAIT_TAIL && w->n > TDM_TAIL_MAX)
             code = op_fault(
                 where, op,

@@ -35,7 +35,7 @@ layers() {
     BEGIN {
         split("assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign " \
               "stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar " \
-              "wchar wctype dirent dlfcn fcntl pthread sched strings unistd sys/mman sys/prctl sys/resource sys/stat sys/time " \
+              "wchar wctype dirent dlfcn fcntl poll pthread sched strings unistd sys/mman sys/prctl sys/resource sys/signalfd sys/stat sys/time " \
               "sys/types sys/wait", words, " ")
         for (i in words)
             standard[words[i] ".h"] = 1

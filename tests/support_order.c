@@ -15,6 +15,15 @@ static int64_t awaited(const order *o, uint32_t op, const tdm_wait *wait)
     uint32_t skip = wait->kind == TDM_WAIT_TAIL ? wait->n : 0;
     if (wait->kind == TDM_WAIT_PASS && wait->n > o->ops[op].pass_index)
         return -1;
+    if (wait->kind == TDM_WAIT_FORWARD || wait->kind == TDM_WAIT_BACKWARD) {
+        tdm_pass_kind kind = wait->kind == TDM_WAIT_FORWARD ? TDM_PASS_F : TDM_PASS_B;
+        for (uint32_t i = op; i-- > 0;)
+            if (o->ops[i].op->stream == wait->stream && o->ops[i].pass.kind == kind &&
+                o->ops[i].pass.chunk == o->ops[op].pass.chunk &&
+                o->ops[i].pass.microbatch == o->ops[op].pass.microbatch)
+                return i;
+        return -1;
+    }
     uint32_t pass = o->ops[op].pass_index - (wait->kind == TDM_WAIT_PASS ? wait->n : 0);
     for (uint32_t i = op; i-- > 0;) {
         if (o->ops[i].op->stream != wait->stream)

@@ -203,12 +203,22 @@ typedef struct issued {
     uint32_t n;
     double *end_s;
     uint32_t *pass;
+    tdm_pass *passes;
 } issued;
 
 /* End of the op that a wait means; 0: none. */
-static double awaited_s(const issued *streams, const tdm_wait *wait, uint32_t pass)
+static double awaited_s(const issued *streams, const tdm_wait *wait, const tdm_instance *in)
 {
     const issued *s = &streams[wait->stream];
+    uint32_t pass = in->pass_index;
+    if (wait->kind == TDM_WAIT_FORWARD || wait->kind == TDM_WAIT_BACKWARD) {
+        tdm_pass_kind kind = wait->kind == TDM_WAIT_FORWARD ? TDM_PASS_F : TDM_PASS_B;
+        for (uint32_t i = s->n; i-- > 0;)
+            if (s->passes[i].kind == kind && s->passes[i].chunk == in->pass.chunk &&
+                s->passes[i].microbatch == in->pass.microbatch)
+                return s->end_s[i];
+        return 0;
+    }
     if (wait->kind == TDM_WAIT_TAIL)
         return s->n > wait->n ? s->end_s[s->n - 1 - wait->n] : 0;
     for (uint32_t i = s->n; i-- > 0 && wait->n <= pass;)
@@ -225,7 +235,8 @@ static void check_rank(const char *what, const tdm_plan *plan, const tdm_machine
     issued streams[TDM_N_STREAMS];
     for (uint32_t s = 0; s < TDM_N_STREAMS; s++)
         streams[s] =
-            (issued){0, TDM_ALLOC(&scratch, double, n_ops), TDM_ALLOC(&scratch, uint32_t, n_ops)};
+            (issued){0, TDM_ALLOC(&scratch, double, n_ops), TDM_ALLOC(&scratch, uint32_t, n_ops),
+                     TDM_ALLOC(&scratch, tdm_pass, n_ops)};
     RULE(what, trace->ranks[rank].n_ops == n_ops, "rank %u\n", rank);
     tdm_cursor cursor;
     tdm_cursor_init(&cursor, plan, rank);
@@ -235,7 +246,7 @@ static void check_rank(const char *what, const tdm_plan *plan, const tdm_machine
         double ready_s = (in.index + 1) * trace->launch_s;
         ready_s = fmax(ready_s, own->n > 0 ? own->end_s[own->n - 1] : 0);
         for (uint32_t w = 0; w < in.op->n_waits; w++)
-            ready_s = fmax(ready_s, awaited_s(streams, &in.op->waits[w], in.pass_index));
+            ready_s = fmax(ready_s, awaited_s(streams, &in.op->waits[w], &in));
         RULE(what, near(span.start_s, ready_s, tolerance),
              "rank %u op %u \"%s\" starts at %.17g, ready at %.17g\n", rank, in.index, in.op->name,
              span.start_s, ready_s);
@@ -251,6 +262,7 @@ static void check_rank(const char *what, const tdm_plan *plan, const tdm_machine
                       tolerance),
                  "rank %u op %u \"%s\"\n", rank, in.index, in.op->name);
         own->end_s[own->n] = span.end_s;
+        own->passes[own->n] = in.pass;
         own->pass[own->n++] = in.pass_index;
     }
     tdm_arena_free(&scratch);

@@ -37,14 +37,14 @@ run 0
 says out "Usage: tandem VERB"
 run 0 help
 silent err
-for verb in check list plan sim; do
+for verb in check list plan sim sweep; do
     says out "  $verb "
 done
 run 0 --version
 says out "tandem $version"
 run 0 help list
 says out "Usage: tandem list"
-for verb in check list plan sim; do
+for verb in check list plan sim sweep; do
     run 0 "$verb" --help
     says out "Usage: tandem $verb"
     silent err
@@ -70,7 +70,7 @@ says err "list: there are no nonsense (tandem list prints all there is)"
 run 2 list modles
 says err "list: there are no modles (did you mean models?)"
 silent out
-for verb in check plan sim; do
+for verb in check plan sim sweep; do
     run 2 "$verb"
     silent out
     run 2 "$verb" --no-such-option

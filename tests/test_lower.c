@@ -289,7 +289,7 @@ static void test_gather_waits_for_receive(void **state)
     assert_string_equal(gather->name, "fc2.dgather");
     bool waits = false;
     for (uint32_t i = 0; i < gather->n_waits; i++)
-        waits |= gather->waits[i].stream == TDM_STREAM_PP_RECV &&
+        waits |= gather->waits[i].stream == TDM_STREAM_PP_RECV_GRAD &&
                  gather->waits[i].kind == TDM_WAIT_TAIL && gather->waits[i].n == 0;
     assert_true(waits);
     tdm_arena_free(&arena);

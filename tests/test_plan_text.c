@@ -226,6 +226,16 @@ static void test_hash(void **state)
     for (size_t i = 0; i < out.length; i++)
         hash = (hash ^ (unsigned char)out.bytes[i]) * UINT64_C(1099511628211);
     assert_int_equal(tdm_plan_hash(&plan), hash);
+    char *again = NULL;
+    size_t length = 0;
+    FILE *file = open_memstream(&again, &length);
+    uint64_t written = 0;
+    assert_int_equal(tdm_plan_write_hashed(&plan, file, &written, NULL), TDM_OK);
+    fclose(file);
+    assert_int_equal(written, hash);
+    assert_int_equal(length, out.length);
+    assert_memory_equal(again, out.bytes, length);
+    free(again);
     plan.routing_spec.seed++;
     assert_int_not_equal(tdm_plan_hash(&plan), hash);
     free(out.bytes);

@@ -235,6 +235,56 @@ static void verdicts_equal_brute_force(void **state)
     assert_true(n_good > 10 && n_bad > 10);
 }
 
+/* ---- one rank after the other ---- */
+
+typedef struct spoiler {
+    tdm_layout_proof *proof;
+    uint32_t rank; /* whose tensors are spoilt; UINT32_MAX: nobody's */
+    uint32_t n_seen;
+} spoiler;
+
+static tdm_code spoil_and_prove(void *context, const tdm_layout *layout, tdm_error *err)
+{
+    spoiler *s = context;
+    assert_non_null(layout->offsets);
+    if (s->n_seen++ == s->rank)
+        for (uint64_t i = 0; i < layout->n_offsets; i++)
+            if (layout->offsets[i] != UINT64_MAX)
+                ((uint64_t *)layout->offsets)[i] += 1;
+    return tdm_layout_prove(s->proof, layout, err);
+}
+
+/* All ranks of a plan with routed sizes, and of one without, pass; the one that is spoilt does not.
+ */
+static void ranks_one_by_one(void **state)
+{
+    (void)state;
+    static const support_spec specs[] = {{.tp = 4, .ep = 4, .pp = 2, .experts = 8, .topk = 2},
+                                         {.tp = 2, .pp = 2, .dp = 2}};
+    for (size_t i = 0; i < TDM_COUNT(specs); i++)
+        for (uint32_t spoilt = 0; spoilt <= 8; spoilt++) {
+            tdm_arena arena = {0};
+            tdm_scenario scenario = support_scenario(&arena, &specs[i]);
+            tdm_plan plan = support_plan(&arena, &scenario);
+            plan.programs = tdm_programs_of(&arena, &plan);
+            assert_int_equal(plan.mesh.world, 8);
+            spoiler s = {tdm_layout_proof_new(&arena, &plan), spoilt, 0};
+            tdm_layout layouts[8], all[8];
+            tdm_code code =
+                tdm_layout_build_each(&arena, &plan, spoil_and_prove, &s, layouts, NULL);
+            assert_int_equal(code, spoilt < 8 ? TDM_E_INVALID : TDM_OK);
+            assert_int_equal(s.n_seen, spoilt < 8 ? spoilt + 1 : 8);
+            assert_int_equal(tdm_layout_build_all(&arena, &plan, true, all, NULL), TDM_OK);
+            for (uint32_t rank = 0; rank < 8 && spoilt == 8; rank++) {
+                assert_null(layouts[rank].offsets);
+                assert_int_equal(layouts[rank].rank, rank);
+                assert_int_equal(layouts[rank].arena_bytes, all[rank].arena_bytes);
+            }
+            tdm_layout_proof_free(s.proof);
+            tdm_arena_free(&arena);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -249,6 +299,7 @@ int main(void)
         cmocka_unit_test(without_offsets),
         cmocka_unit_test(plan_lost_a_wait),
         cmocka_unit_test(verdicts_equal_brute_force),
+        cmocka_unit_test(ranks_one_by_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

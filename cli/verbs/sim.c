@@ -128,6 +128,8 @@ static int judge(const arguments *a, const tdm_result *result, const tdm_verdict
 /* What follows a successful prediction. */
 static int publish(tdm_arena *arena, const arguments *a, const tdm_result *result, tdm_error *err)
 {
+    if (!a->quiet)
+        tdm_cli_warn(result->scenario.notes);
     const tdm_verdict *verdicts = tdm_judge(arena, result);
     json_t *document = tdm_output_figures_json(result, verdicts);
     char *figures_text = document ? tdm_output_json_text(document) : NULL;

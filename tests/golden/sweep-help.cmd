@@ -1,0 +1,1 @@
+tandem sweep --help
