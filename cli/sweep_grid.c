@@ -35,8 +35,10 @@ static const char *value_end(const char *text)
     int depth = 0;
     char quote = '\0';
     for (; *text && (*text != ',' || depth > 0 || quote); text++) {
-        if (quote)
-            quote = *text == quote ? '\0' : quote;
+        if (quote && *text == quote)
+            quote = '\0';
+        else if (quote)
+            continue;
         else if (*text == '"' || *text == '\'')
             quote = *text;
         else if (*text == '[' || *text == '{')
@@ -125,6 +127,8 @@ static int by_text(const void *a, const void *b)
 static tdm_code check_twice(const value_list *list, const char *where, tdm_error *err)
 {
     char quoted[TDM_QUOTE_SIZE];
+    if (list->n == 0)
+        return TDM_OK;
     const char **sorted = TDM_ALLOC(list->arena, const char *, list->n);
     memcpy(sorted, list->items, sizeof *sorted * list->n);
     qsort(sorted, list->n, sizeof *sorted, by_text);

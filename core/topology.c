@@ -83,3 +83,15 @@ bool tdm_topology_is_single_switch(const tdm_topology *topology)
             return false;
     return true;
 }
+
+bool tdm_topology_has_ports_only(const tdm_topology *topology)
+{
+    for (uint32_t p = 0; p < topology->n_planes; p++) {
+        const tdm_plane *plane = &topology->planes[p];
+        for (uint32_t v = 0; v < plane->n_vertices; v++)
+            if (plane->parent[v] >= 0 &&
+                (v >= topology->n_gpus || plane->parent[plane->parent[v]] >= 0))
+                return false;
+    }
+    return topology->n_planes > 0;
+}

@@ -54,4 +54,8 @@ bool tdm_topology_route(const tdm_topology *topology, uint32_t src, uint32_t dst
 /* True when every route is exactly one up-link and one down-link of one plane of depth 1. */
 bool tdm_topology_is_single_switch(const tdm_topology *topology);
 
+/* True when every plane has depth 1: all contention is at the GPUs' own ports. So it is on one
+ * switch, and on nodes of one switch each that a network joins with an adapter per GPU. */
+bool tdm_topology_has_ports_only(const tdm_topology *topology);
+
 #endif

@@ -133,7 +133,7 @@ static void check_all_to_all(const char *what, const tdm_plan *plan, const tdm_t
     tdm_group group = tdm_mesh_group(&plan->mesh, in->op->u.collective.group, rank);
     double latency_s;
     uint32_t n = tdm_comm_flows(plan, topology, rank, in, flows, &latency_s);
-    bool ports = tdm_topology_is_single_switch(topology);
+    bool ports = tdm_topology_has_ports_only(topology);
     uint64_t out[32] = {0}, back[32] = {0};
     RULE(what, group.size <= TDM_COUNT(out), "group of %u\n", group.size);
     for (uint32_t f = 0; f < n; f++) {

@@ -1,0 +1,350 @@
+/* advise_search.c: all legal plans of the same GPUs and global batch, by the folded evaluation. */
+#include "advise.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Longer orders of passes are not searched: no stage runs so many of them in practice, and each
+ * costs as much time as hundreds of others. */
+enum { MOST_PASSES = 4096 };
+
+/* Shortfalls that agree to this are equal, so that the least change decides. */
+#define SAME_SHORTFALL 1e-3
+
+bool tdm_advise_met(const tdm_target *target, double value)
+{
+    return target->is_maximum ? value <= target->threshold : value >= target->threshold;
+}
+
+double tdm_advise_memory_bytes(const tdm_scenario *scenario)
+{
+    double device = scenario->device.memory_bytes.value;
+    double limit = (double)scenario->memory_limit_bytes;
+    if (scenario->pass_times.given)
+        return 0;
+    return limit == 0 || (device > 0 && device < limit) ? device : limit;
+}
+
+static double size_distance(uint32_t a, uint32_t b)
+{
+    return fabs(log2((double)a) - log2((double)b));
+}
+
+static void judge_change(const tdm_scenario *scenario, const tdm_fold_choice *choice,
+                         tdm_advise_score *score)
+{
+    const tdm_fold_choice now = tdm_fold_choice_of(scenario);
+    for (tdm_advise_key key = 0; key < TDM_ADVISE_N_KEYS; key++) {
+        uint32_t before = tdm_advise_value(&now, key), after = tdm_advise_value(choice, key);
+        bool size = key <= TDM_ADVISE_VPP || key == TDM_ADVISE_MICRO_BATCH;
+        if (before == after || tdm_advise_keys[key].weight == 0)
+            continue;
+        score->cost += tdm_advise_keys[key].weight;
+        score->distance += size ? size_distance(before, after) : 1;
+    }
+}
+
+tdm_advise_score tdm_advise_judge(const tdm_scenario *scenario, const tdm_fold_choice *choice,
+                                  const tdm_figures *figures, const double *values)
+{
+    double limit = tdm_advise_memory_bytes(scenario);
+    tdm_advise_score score = {.fits = limit == 0 || (double)figures->peak_memory_bytes <= limit,
+                              .tokens_per_s = scenario->pass_times.given ? 1 / figures->step_time_s
+                                                                         : figures->tokens_per_s};
+    for (uint32_t i = 0; i < scenario->n_targets; i++) {
+        const tdm_target *target = &scenario->targets[i];
+        if (tdm_advise_met(target, values[i]))
+            continue;
+        double scale = fabs(target->threshold) > 0 ? fabs(target->threshold) : 1;
+        score.n_missed++;
+        score.shortfall += fabs(values[i] - target->threshold) / scale;
+    }
+    judge_change(scenario, choice, &score);
+    return score;
+}
+
+static int by_number(double a, double b)
+{
+    return a < b ? -1 : a > b;
+}
+
+int tdm_advise_compare(const tdm_advise_score *a, const tdm_advise_score *b)
+{
+    if (a->fits != b->fits)
+        return a->fits ? -1 : 1;
+    const double keys[][2] = {
+        {a->n_missed, b->n_missed},
+        {floor(a->shortfall / SAME_SHORTFALL), floor(b->shortfall / SAME_SHORTFALL)},
+        {a->cost, b->cost},
+        {a->distance, b->distance},
+        {-a->tokens_per_s, -b->tokens_per_s}};
+    for (size_t i = 0; i < TDM_COUNT(keys); i++)
+        if (keys[i][0] != keys[i][1])
+            return by_number(keys[i][0], keys[i][1]);
+    return 0;
+}
+
+/* ---- the space ---- */
+
+typedef struct space {
+    const tdm_scenario *scenario;
+    const tdm_advise_limits *limits;
+    tdm_advise_visit *visit;
+    void *context;
+    tdm_fold_choice at;
+    uint32_t n_gpus;
+    uint64_t global_batch;
+    bool stopped;
+} space;
+
+static bool allows(const space *s, tdm_advise_key key, uint32_t value)
+{
+    return !s->stopped && tdm_advise_allows(s->limits, key, value);
+}
+
+/* Schedules that can stand in: of training or of forward passes as the scenario's; one that reads
+ * its order from a file only if it is the scenario's. */
+static bool is_candidate(const space *s, const tdm_schedule *schedule)
+{
+    return schedule->forward_only == !s->scenario->training.train &&
+           (!schedule->needs_table || strcmp(schedule->name, s->scenario->schedule) == 0);
+}
+
+/* Innermost: these share the schedule of a layer when they split the backward alike. */
+static void visit_schedules(space *s)
+{
+    for (int split = 0; split < 2; split++)
+        for (uint32_t i = 0; tdm_schedules[i]; i++) {
+            const tdm_schedule *schedule = tdm_schedules[i];
+            if (schedule->splits_backward != (split != 0) || !is_candidate(s, schedule) ||
+                !allows(s, TDM_ADVISE_SCHEDULE, i))
+                continue;
+            s->at.schedule = schedule;
+            if ((uint64_t)s->at.num_microbatches * s->at.parallel.vpp <= MOST_PASSES &&
+                !tdm_fold_refuse(s->scenario, &s->at))
+                s->stopped |= !s->visit(s->context, &s->at);
+        }
+}
+
+static void visit_optimizers(space *s)
+{
+    const tdm_parallel *now = &s->scenario->parallel;
+    const tdm_parallel *p = &s->at.parallel;
+    bool replicas = p->dp > 1 || (uint64_t)p->tp * p->dp > p->ep;
+    bool trains = s->scenario->training.train && !s->scenario->pass_times.given;
+    for (uint32_t zero = 0; zero < 2; zero++) {
+        bool changes = (zero != 0) != now->distributed_optimizer;
+        if ((changes && !(replicas && trains)) || !allows(s, TDM_ADVISE_ZERO, zero))
+            continue;
+        s->at.parallel.distributed_optimizer = zero != 0;
+        visit_schedules(s);
+    }
+}
+
+static void visit_chunks(space *s)
+{
+    const tdm_scenario *sc = s->scenario;
+    bool fixed = sc->pass_times.given || sc->stage_layers;
+    uint32_t most = fixed ? sc->parallel.vpp : sc->model.num_layers / s->at.parallel.pp;
+    for (uint32_t v = fixed ? most : 1; v <= most; v++) {
+        bool several = v > 1 && s->at.parallel.pp == 1;
+        if (several || (!fixed && most % v != 0) || !allows(s, TDM_ADVISE_VPP, v))
+            continue;
+        s->at.parallel.vpp = v;
+        visit_optimizers(s);
+    }
+}
+
+static void visit_batches(space *s)
+{
+    uint64_t per_replica = s->global_batch / s->at.parallel.dp;
+    if (s->global_batch % s->at.parallel.dp != 0)
+        return;
+    for (uint64_t b = 1; b <= per_replica; b++) {
+        bool fixed = s->scenario->pass_times.given && b != s->scenario->micro_batch_size;
+        uint32_t m = (uint32_t)(per_replica / b);
+        if (per_replica % b != 0 || fixed || !allows(s, TDM_ADVISE_MICRO_BATCH, (uint32_t)b) ||
+            !allows(s, TDM_ADVISE_MICROBATCHES, m))
+            continue;
+        s->at.micro_batch_size = (uint32_t)b;
+        s->at.num_microbatches = m;
+        visit_chunks(s);
+    }
+}
+
+static void visit_layers(space *s)
+{
+    bool timed = s->scenario->pass_times.given, trains = s->scenario->training.train;
+    for (uint32_t sp = 0; sp < 2; sp++)
+        for (uint32_t r = 0; r <= TDM_RECOMPUTE_FULL; r++) {
+            bool changes = r != (uint32_t)s->scenario->training.recompute;
+            if ((sp && (timed || s->at.parallel.tp == 1)) || (changes && (timed || !trains)) ||
+                !allows(s, TDM_ADVISE_SP, sp) || !allows(s, TDM_ADVISE_RECOMPUTE, r))
+                continue;
+            s->at.parallel.sequence_parallel = sp != 0;
+            s->at.recompute = (tdm_recompute)r;
+            visit_batches(s);
+        }
+}
+
+static void visit_experts(space *s)
+{
+    uint32_t experts = s->scenario->model.num_experts;
+    bool any = experts > 0 && !s->scenario->pass_times.given;
+    for (uint32_t ep = 1; ep <= (any ? experts : 1); ep++) {
+        if ((any && experts % ep != 0) || s->at.parallel.tp * s->at.parallel.dp % ep != 0 ||
+            !allows(s, TDM_ADVISE_EP, ep))
+            continue;
+        s->at.parallel.ep = ep;
+        visit_layers(s);
+    }
+}
+
+void tdm_advise_enumerate(const tdm_scenario *scenario, const tdm_advise_limits *limits,
+                          tdm_advise_visit *visit, void *context)
+{
+    const tdm_parallel *now = &scenario->parallel;
+    space s = {.scenario = scenario,
+               .limits = limits,
+               .visit = visit,
+               .context = context,
+               .at = tdm_fold_choice_of(scenario),
+               .n_gpus = now->tp * now->dp * now->pp,
+               .global_batch =
+                   (uint64_t)scenario->micro_batch_size * scenario->num_microbatches * now->dp};
+    for (uint32_t tp = 1; tp <= s.n_gpus; tp++)
+        for (uint32_t pp = 1; pp <= s.n_gpus / tp; pp++) {
+            if (s.n_gpus % (tp * pp) != 0 || !allows(&s, TDM_ADVISE_TP, tp) ||
+                !allows(&s, TDM_ADVISE_PP, pp) || !allows(&s, TDM_ADVISE_DP, s.n_gpus / (tp * pp)))
+                continue;
+            s.at.parallel.tp = tp;
+            s.at.parallel.pp = pp;
+            s.at.parallel.dp = s.n_gpus / (tp * pp);
+            visit_experts(&s);
+        }
+}
+
+/* ---- the search ---- */
+
+typedef struct search {
+    tdm_arena *arena;
+    tdm_folded *folded;
+    const tdm_advise_options *options;
+    tdm_advise_result *result;
+    tdm_error *err;
+    double *values;
+} search;
+
+static void take_values(const tdm_scenario *scenario, const tdm_figures *figures, double *values)
+{
+    for (uint32_t i = 0; i < scenario->n_targets; i++)
+        values[i] = tdm_figures_get(figures, scenario->targets[i].figure);
+}
+
+bool tdm_advise_evaluate(tdm_arena *arena, tdm_folded *folded, const tdm_scenario *scenario,
+                         const tdm_fold_choice *choice, tdm_advise_plan *plan)
+{
+    tdm_figures figures;
+    if (tdm_folded_evaluate(folded, choice, &figures, NULL) != TDM_OK)
+        return false;
+    *plan = (tdm_advise_plan){.choice = *choice,
+                              .values = TDM_ALLOC(arena, double, scenario->n_targets)};
+    take_values(scenario, &figures, plan->values);
+    plan->figures = figures;
+    plan->figures.comms = NULL;
+    plan->figures.n_comms = 0;
+    plan->score = tdm_advise_judge(scenario, choice, &figures, plan->values);
+    return true;
+}
+
+static void note_best_alone(search *s)
+{
+    const tdm_scenario *scenario = s->result->scenario;
+    for (uint32_t i = 0; i < scenario->n_targets; i++) {
+        double *best = &s->result->best_alone[i];
+        bool lower = scenario->targets[i].is_maximum;
+        if (isnan(*best) || (lower ? s->values[i] < *best : s->values[i] > *best))
+            *best = s->values[i];
+    }
+}
+
+static bool same_layout(const tdm_fold_choice *a, const tdm_fold_choice *b)
+{
+    return a->parallel.tp == b->parallel.tp && a->parallel.pp == b->parallel.pp &&
+           a->parallel.ep == b->parallel.ep;
+}
+
+/* Keeps the plan if it is among the best: one of each layout. */
+static void keep(search *s, const tdm_fold_choice *choice, const tdm_figures *figures,
+                 const tdm_advise_score *score)
+{
+    tdm_advise_result *r = s->result;
+    uint32_t at = 0;
+    while (at < r->n_plans && !same_layout(&r->plans[at].choice, choice))
+        at++;
+    bool known = at < r->n_plans;
+    if (!known && r->n_plans == s->options->n_keep)
+        at = r->n_plans - 1; /* the worst makes room */
+    if (at < r->n_plans && tdm_advise_compare(score, &r->plans[at].score) >= 0)
+        return;
+    if (at == r->n_plans)
+        r->plans[r->n_plans++].values = TDM_ALLOC(s->arena, double, r->scenario->n_targets);
+    double *values = r->plans[at].values;
+    memcpy(values, s->values, r->scenario->n_targets * sizeof *values);
+    r->plans[at] = (tdm_advise_plan){
+        .choice = *choice, .figures = *figures, .values = values, .score = *score};
+    r->plans[at].figures.comms = NULL;
+    r->plans[at].figures.n_comms = 0;
+    for (; at > 0 && tdm_advise_compare(&r->plans[at].score, &r->plans[at - 1].score) < 0; at--) {
+        tdm_advise_plan moved = r->plans[at];
+        r->plans[at] = r->plans[at - 1];
+        r->plans[at - 1] = moved;
+    }
+}
+
+static bool consider(void *context, const tdm_fold_choice *choice)
+{
+    search *s = context;
+    tdm_advise_result *r = s->result;
+    tdm_figures figures;
+    if (tdm_folded_evaluate(s->folded, choice, &figures, NULL) != TDM_OK)
+        return true; /* no plan: the schedule deadlocks, or ranks share no route */
+    take_values(r->scenario, &figures, s->values);
+    tdm_advise_score score = tdm_advise_judge(r->scenario, choice, &figures, s->values);
+    r->n_searched++;
+    r->n_fit += score.fits;
+    r->n_met += score.fits && score.n_missed == 0;
+    if (score.fits)
+        note_best_alone(s);
+    keep(s, choice, &figures, &score);
+    if (s->options->progress && r->n_searched % 1000 == 0)
+        fprintf(stderr, "\r%llu plans", (unsigned long long)r->n_searched);
+    return true;
+}
+
+tdm_code tdm_advise_search(tdm_arena *arena, tdm_folded *folded, const tdm_scenario *scenario,
+                           const tdm_advise_options *options, tdm_advise_result *result,
+                           tdm_error *err)
+{
+    tdm_fold_choice now = tdm_fold_choice_of(scenario);
+    *result = (tdm_advise_result){.scenario = scenario};
+    tdm_figures figures;
+    tdm_code code = tdm_folded_evaluate(folded, &now, &figures, err);
+    if (code != TDM_OK)
+        return code;
+    tdm_advise_evaluate(arena, folded, scenario, &now, &result->now);
+    result->plans = TDM_ALLOC(arena, tdm_advise_plan, options->n_keep);
+    result->best_alone = TDM_ALLOC(arena, double, scenario->n_targets);
+    for (uint32_t i = 0; i < scenario->n_targets; i++)
+        result->best_alone[i] = NAN;
+    search s = {.arena = arena,
+                .folded = folded,
+                .options = options,
+                .result = result,
+                .err = err,
+                .values = TDM_ALLOC(arena, double, scenario->n_targets)};
+    tdm_advise_enumerate(scenario, &options->limits, consider, &s);
+    if (options->progress)
+        fprintf(stderr, "\r%llu plans\n", (unsigned long long)result->n_searched);
+    return TDM_OK;
+}
