@@ -9,7 +9,7 @@
 enum { MOST_PASSES = 4096 };
 
 /* Shortfalls that agree to this are equal, so that the least change decides. */
-#define SAME_SHORTFALL 1e-3
+#define SAME_SHORTFALL 1e-2
 
 bool tdm_advise_met(const tdm_target *target, double value)
 {
@@ -158,12 +158,16 @@ static void visit_chunks(space *s)
 static void visit_batches(space *s)
 {
     uint64_t per_replica = s->global_batch / s->at.parallel.dp;
+    if (s->scenario->pass_times.given) {
+        if (allows(s, TDM_ADVISE_MICROBATCHES, s->at.num_microbatches))
+            visit_chunks(s);
+        return;
+    }
     if (s->global_batch % s->at.parallel.dp != 0)
         return;
     for (uint64_t b = 1; b <= per_replica; b++) {
-        bool fixed = s->scenario->pass_times.given && b != s->scenario->micro_batch_size;
         uint32_t m = (uint32_t)(per_replica / b);
-        if (per_replica % b != 0 || fixed || !allows(s, TDM_ADVISE_MICRO_BATCH, (uint32_t)b) ||
+        if (per_replica % b != 0 || !allows(s, TDM_ADVISE_MICRO_BATCH, (uint32_t)b) ||
             !allows(s, TDM_ADVISE_MICROBATCHES, m))
             continue;
         s->at.micro_batch_size = (uint32_t)b;

@@ -115,7 +115,36 @@ static void put_pass_times(const tdm_scenario *scenario, FILE *file)
     put_times("backward_input", times->backward_input_s, scenario->parallel.pp, file);
     put_times("backward_weight", times->backward_weight_s, scenario->parallel.pp, file);
     put_number(file, "  send", times->send_s, "s");
+    put_number(file, "  kept_for_weight", times->kept_share, "");
     fprintf(file, "parallel:\n  pipeline_model_parallel_size: %u\n", scenario->parallel.pp);
+    put_uint(file, "  num_virtual_stages_per_pipeline_rank", scenario->parallel.vpp);
+}
+
+/* Uneven layers in Megatron's form: Et*3|t*4|t*3L. */
+static void put_layout(const tdm_scenario *scenario, FILE *file)
+{
+    uint32_t n_stages = scenario->parallel.pp * scenario->parallel.vpp;
+    if (!scenario->stage_layers)
+        return;
+    fputs("  pipeline_model_parallel_layout: \"E", file);
+    for (uint32_t i = 0; i < n_stages; i++)
+        fprintf(file, "%st*%u", i == 0 ? "" : "|", scenario->stage_layers[i]);
+    fputs("L\"\n", file);
+}
+
+/* The order's file is named from the root folder: the resolved scenario may lie anywhere. */
+static void put_schedule(const tdm_scenario *scenario, FILE *file)
+{
+    fputs("schedule:\n", file);
+    put_text(file, "  name", scenario->schedule);
+    put_uint(file, "  num_microbatches", scenario->num_microbatches);
+    if (scenario->activation_limit)
+        put_uint(file, "  activation_limit", scenario->activation_limit);
+    if (scenario->csv_path) {
+        char *path = realpath(scenario->csv_path, NULL);
+        put_text(file, "  csv", path ? path : scenario->csv_path);
+        free(path);
+    }
 }
 
 static void put_parallel(const tdm_parallel *parallel, FILE *file)
@@ -126,6 +155,7 @@ static void put_parallel(const tdm_parallel *parallel, FILE *file)
     put_uint(file, "  expert_model_parallel_size", parallel->ep);
     put_uint(file, "  expert_tensor_parallel_size", parallel->etp);
     put_uint(file, "  pipeline_model_parallel_size", parallel->pp);
+    put_uint(file, "  num_virtual_stages_per_pipeline_rank", parallel->vpp);
     put_uint(file, "  data_parallel_size", parallel->dp);
     put_bool(file, "  sequence_parallel", parallel->sequence_parallel);
     put_bool(file, "  use_distributed_optimizer", parallel->distributed_optimizer);
@@ -172,10 +202,9 @@ void tdm_output_scenario(const tdm_scenario *scenario, FILE *file)
         put_text(file, "topology", scenario->topology.name);
         put_text(file, "device", scenario->device.name);
         put_parallel(&scenario->parallel, file);
+        put_layout(scenario, file);
     }
-    fputs("schedule:\n", file);
-    put_text(file, "  name", scenario->schedule);
-    put_uint(file, "  num_microbatches", scenario->num_microbatches);
+    put_schedule(scenario, file);
     if (!scenario->pass_times.given) {
         fputs("batch:\n", file);
         put_uint(file, "  micro_batch_size", scenario->micro_batch_size);

@@ -13,7 +13,9 @@
 
 const char *tdm_sweep_platform_path(tdm_arena *arena, const tdm_sweep *sweep, uint32_t point)
 {
-    return tdm_arena_printf(arena, "%s/%u.xml", sweep->platform_folder, point);
+    return sweep->platform_folder
+               ? tdm_arena_printf(arena, "%s/%u.xml", sweep->platform_folder, point)
+               : NULL;
 }
 
 /* The assignments of the command line, then those of the point. */
@@ -99,7 +101,8 @@ static bool compute(tdm_arena *arena, const tdm_sweep *sweep, uint32_t point, td
         take_result(arena, result, row);
     else
         take_failure(arena, err, row);
-    unlink(platform);
+    if (platform)
+        unlink(platform);
     return true;
 }
 

@@ -166,6 +166,14 @@ static int reap(farm *f, child *c)
     return status;
 }
 
+/* What a child that was killed could not do itself. */
+static void remove_platform(const farm *f, const child *c)
+{
+    const char *path = tdm_sweep_platform_path(f->arena, f->sweep, c->point);
+    if (path)
+        unlink(path);
+}
+
 /* A child has closed its pipe: it is at its end, one way or another. */
 static tdm_code finish_child(farm *f, child *c)
 {
@@ -177,7 +185,7 @@ static tdm_code finish_child(farm *f, child *c)
     if (line) {
         code = take_line(f, c, line, &row, &computed);
     } else {
-        unlink(tdm_sweep_platform_path(f->arena, f->sweep, c->point));
+        remove_platform(f, c);
         explain_death(f, c, status, &row);
     }
     if (code != TDM_OK)
@@ -290,8 +298,8 @@ static void end_all(farm *f)
         if (c->pid) {
             kill(-c->pid, SIGKILL);
             kill(c->pid, SIGKILL); /* its group may not be there yet */
-            unlink(tdm_sweep_platform_path(f->arena, f->sweep, c->point));
             reap(f, c);
+            remove_platform(f, c);
         }
         free(c->text);
     }

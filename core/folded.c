@@ -78,7 +78,8 @@ const char *tdm_fold_refuse(const tdm_scenario *scenario, const tdm_fold_choice 
     tdm_schedule_shape shape = shape_of(scenario, p, choice->num_microbatches);
     uint64_t ranks = (uint64_t)p->tp * p->pp * p->dp;
     if (p->tp == 0 || p->pp == 0 || p->dp == 0 || p->ep == 0 || p->vpp == 0 ||
-        choice->num_microbatches == 0 || choice->micro_batch_size == 0)
+        choice->num_microbatches == 0 ||
+        (choice->micro_batch_size == 0 && !scenario->pass_times.given))
         return "every size must be at least 1";
     if (ranks > scenario->topology.n_gpus || scenario->topology.n_gpus % (p->tp * p->pp) != 0 ||
         scenario->topology.n_gpus / (p->tp * p->pp) % p->dp != 0)
@@ -95,8 +96,6 @@ const char *tdm_fold_refuse(const tdm_scenario *scenario, const tdm_fold_choice 
         if ((uint64_t)choice->micro_batch_size * scenario->seq_length % p->tp != 0)
             return "tensor parallelism does not divide the tokens of a microbatch";
     }
-    if (choice->schedule->needs_times || choice->schedule->needs_table)
-        return "the schedule orders its passes by more than their number";
     return tdm_schedule_refuse(choice->schedule, &shape);
 }
 

@@ -51,6 +51,7 @@ static void list_passes(tdm_arena *arena, tdm_arena *scratch, builder *b,
         schedule->order(scratch, shape, s, passes, n);
         for (uint32_t i = 0; i < n; i++) {
             b->microbatch[b->first[s] + i] = passes[i].microbatch;
+            b->order->has[passes[i].kind] = true;
             b->passes[b->first[s] + i] = (tdm_fold_pass){.stage = s,
                                                          .chunk = passes[i].chunk,
                                                          .kind = passes[i].kind,
@@ -228,6 +229,8 @@ tdm_fold_order *tdm_fold_order_new(tdm_arena *arena, const tdm_schedule *schedul
                  .train = !schedule->forward_only,
                  .order = order};
     order->n_stages = b.p;
+    order->n_chunks = b.v;
+    order->n_microbatches = b.m;
     list_passes(arena, &scratch, &b, schedule, shape);
     allocate_edges(arena, &scratch, &b);
     bool sound = pair_transfers(arena, &b);

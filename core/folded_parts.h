@@ -67,11 +67,12 @@ tdm_fold_rate tdm_fold_net_rate(tdm_fold_net *net, uint32_t stage, tdm_op_kind k
 /* Where a tensor's bytes are: the heaps of layout_place.h. */
 enum {
     TDM_FOLD_LONG,
-    TDM_FOLD_SHORT,
-    TDM_FOLD_AHEAD_TP,
-    TDM_FOLD_AHEAD_EP,
     TDM_FOLD_AHEAD_RECV,
     TDM_FOLD_AHEAD_RECV_GRAD,
+    TDM_FOLD_N_CARRIED, /* the others hold nothing between passes, as a rule */
+    TDM_FOLD_SHORT = TDM_FOLD_N_CARRIED,
+    TDM_FOLD_AHEAD_TP,
+    TDM_FOLD_AHEAD_EP,
     TDM_FOLD_N_HEAPS
 };
 
@@ -183,6 +184,7 @@ typedef struct tdm_fold_stages {
     tdm_fold_stage *stages; /* [pp] */
     tdm_fold_net *net;
     double x_bytes, launch_s, largest_share, kept_share;
+    uint32_t n_carried; /* heaps to follow from pass to pass */
 } tdm_fold_stages;
 
 /* kinds [pp]. Everything lives in arena; plan-wide settings come from sc and dims. */
@@ -208,7 +210,8 @@ typedef struct tdm_fold_edge {
  * all it waits for. */
 typedef struct tdm_fold_order {
     bool deadlocks; /* then the rest means nothing */
-    uint32_t n_stages, n_passes, n_edges;
+    uint32_t n_stages, n_chunks, n_microbatches, n_passes, n_edges;
+    bool has[TDM_FOLD_N_PASSES]; /* pass kinds that occur */
     const tdm_fold_pass *passes; /* stage by stage in issue order */
     const tdm_fold_edge *edges;
     const uint32_t *first; /* [n_stages + 1] first pass of each stage */

@@ -82,7 +82,7 @@ static inline double larger(double a, double b)
 static inline void play_memory(player *p, uint32_t stage, const tdm_fold_memory *memory)
 {
     double *live = p->live[stage], *peak = p->peak[stage];
-    for (int h = 0; h < TDM_FOLD_N_HEAPS; h++) {
+    for (uint32_t h = 0; h < p->stages->n_carried; h++) {
         peak[h] = larger(peak[h], live[h] + memory->peak[h]);
         live[h] += memory->net[h];
     }
@@ -193,6 +193,32 @@ static void add_gap(player *p, uint32_t stage, sweep sweeps[2], double from_s, d
     p->run->waiting_s[stage] += cover_s(p, &sweeps[1], running, from_s, to_s) - moving_s;
 }
 
+/* What does not depend on when: every chunk passes each microbatch once in each kind. */
+static void sum_work(player *p, uint32_t stage)
+{
+    tdm_fold_run *r = p->run;
+    const tdm_fold_stage *of = &p->stages->stages[stage];
+    for (uint32_t c = 0; c < p->order->n_chunks; c++)
+        for (uint32_t k = 0; k < TDM_FOLD_N_PASSES; k++) {
+            const tdm_fold_time *time = &of->chunks[c][k].time;
+            double n = p->order->n_microbatches;
+            if (!p->order->has[k])
+                continue;
+            r->busy_s[stage] += n * time->compute_s;
+            r->exposed_s[stage] += n * time->exposed_s;
+            r->within_s[stage] += n * time->comm_s;
+            r->model_flops += n * time->model_flops;
+            r->hardware_flops += n * time->hardware_flops;
+            for (int i = 0; i < 2; i++) {
+                r->calls[i] += n * time->calls[i];
+                r->call_s[i] += n * time->call_s[i];
+                r->longest_s[i] = larger(r->longest_s[i], time->longest_s[i]);
+            }
+            for (uint32_t h = p->stages->n_carried; h < TDM_FOLD_N_HEAPS; h++)
+                p->peak[stage][h] = larger(p->peak[stage][h], of->chunks[c][k].memory.peak[h]);
+        }
+}
+
 static void sum_stage(player *p, uint32_t stage)
 {
     tdm_fold_run *r = p->run;
@@ -201,19 +227,8 @@ static void sum_stage(player *p, uint32_t stage)
     r->first_s[stage] = INFINITY;
     for (uint32_t i = p->order->first[stage]; i < p->order->first[stage + 1]; i++) {
         const tdm_fold_pass *pass = &p->order->passes[i];
-        const tdm_fold_time *time = &map_of(p, pass)->time;
         double start_s = p->start_s[i], end_s = p->end_s[i];
         r->passes_s[stage] += end_s - start_s;
-        r->busy_s[stage] += time->compute_s;
-        r->exposed_s[stage] += time->exposed_s;
-        r->within_s[stage] += time->comm_s;
-        r->model_flops += time->model_flops;
-        r->hardware_flops += time->hardware_flops;
-        for (int k = 0; k < 2; k++) {
-            r->calls[k] += time->calls[k];
-            r->call_s[k] += time->call_s[k];
-            r->longest_s[k] = larger(r->longest_s[k], time->longest_s[k]);
-        }
         if (start_s > before_s)
             add_gap(p, stage, sweeps, before_s, start_s);
         before_s = end_s;
@@ -247,8 +262,10 @@ static void end_passes(player *p)
 static void sum_up(player *p)
 {
     end_passes(p);
-    for (uint32_t s = 0; s < p->order->n_stages; s++)
+    for (uint32_t s = 0; s < p->order->n_stages; s++) {
+        sum_work(p, s);
         sum_stage(p, s);
+    }
     for (uint32_t i = 0; i < p->order->n_edges; i++) {
         const tdm_fold_edge *e = &p->order->edges[i];
         p->run->recv_s[e->target] += p->arrived_s[i] - p->posted_s[i];

@@ -77,6 +77,16 @@ static void put_together(const tdm_fold_kinds *kinds, const tdm_chunk *chunk, ui
     }
 }
 
+/* Heaps that hold bytes after some pass of the chunk. */
+static uint32_t carried_heaps(const tdm_fold_pass_map *maps)
+{
+    for (uint32_t pass = 0; pass < TDM_FOLD_N_PASSES; pass++)
+        for (uint32_t h = TDM_FOLD_N_CARRIED; h < TDM_FOLD_N_HEAPS; h++)
+            if (maps[pass].memory.net[h] != 0)
+                return TDM_FOLD_N_HEAPS;
+    return TDM_FOLD_N_CARRIED;
+}
+
 static double static_bytes(const tdm_plan *plan, const tdm_chunk *chunk)
 {
     double sum = 0;
@@ -110,6 +120,8 @@ static uint32_t find_chunk(builder *b, const tdm_fold_kinds *kinds, const tdm_pl
     for (uint32_t pass = 0; pass < TDM_FOLD_N_PASSES; pass++)
         if (pass == TDM_PASS_F || (b->dims->train && split == (pass != TDM_PASS_BW)))
             put_together(kinds, &chunk, pass, &maps[pass]);
+    uint32_t n_carried = carried_heaps(maps);
+    b->out->n_carried = n_carried > b->out->n_carried ? n_carried : b->out->n_carried;
     b->known[b->n_known] = (known_chunk){kinds, chunk, maps, static_bytes(plan, &chunk)};
     return b->n_known++;
 }

@@ -66,6 +66,7 @@ typedef struct tdm_scenario {
     tdm_training training;
     const char *schedule;                    /* name in the registry, schedule.h */
     const struct tdm_pass_table *pass_table; /* schedule csv: the order as read, else NULL */
+    const char *csv_path;                    /* its file, from the working folder */
     uint32_t activation_limit;    /* schedule auto: microbatches a stage may hold; 0: its default */
     const uint32_t *stage_layers; /* [pp * vpp] layers of each virtual stage; NULL: all alike */
     uint32_t num_microbatches;

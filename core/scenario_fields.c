@@ -5,6 +5,8 @@
 
 /* Products of up to four sizes stay within 64 bits; the mesh has its own, lower limit. */
 enum { MAX_SIZE = 1048576 };
+/* A plan keeps every pass of every microbatch. */
+enum { MAX_MICROBATCHES = 65536 };
 
 #define AT(member) .offset = offsetof(tdm_scenario_source, member)
 #define SIZE(key_, aliases_, member, doc_)                                                         \
@@ -91,8 +93,13 @@ static const tdm_field schedule_fields[] = {
      AT(schedule),
      .required = true,
      .doc = "pipeline schedule, as 1f1b"},
-    SIZE("num_microbatches", "micro_batch_num gradient_accumulation_steps", num_microbatches,
-         "microbatches per replica and step"),
+    {.key = "num_microbatches",
+     .aliases = "micro_batch_num gradient_accumulation_steps",
+     .type = TDM_FIELD_UINT32,
+     AT(num_microbatches),
+     .min = 1,
+     .max = MAX_MICROBATCHES,
+     .doc = "microbatches per replica and step"},
     SIZE("activation_limit", NULL, activation_limit,
          "schedule auto: microbatches of activations a stage may hold (default: twice the stages)"),
     {.key = "csv",

@@ -28,6 +28,7 @@ void tdm_scenario_read_order(tdm_scenario_loader *loader)
     if (tdm_schedule_csv_read(loader->arena, path, table, loader->err) != TDM_OK)
         return;
     scenario->pass_table = table;
+    scenario->csv_path = path;
     if (!tdm_scenario_gives(loader, VPP))
         scenario->parallel.vpp = table->n_chunks;
     if (scenario->num_microbatches == 0)

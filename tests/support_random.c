@@ -137,14 +137,19 @@ static void draw_machine(draw *d)
 
 /* ---- question ---- */
 
-/* A schedule and a shape that it takes, of at most so many stages. */
+/* A schedule and a shape that it takes, of at most so many stages. Of several chunks run one after
+ * the other, the pipeline can hold fewer than 5 p microbatches between two chunks: transfers are
+ * rendezvous, and verify refuses more. */
 static void draw_pipeline(draw *d, uint32_t most_stages, uint32_t most_microbatches)
 {
     uint32_t n = 0;
     tdm_schedule_shape shape;
     while (tdm_schedules[n])
         n++;
-    const tdm_schedule *schedule = tdm_schedules[below(d, n)];
+    const tdm_schedule *schedule;
+    do
+        schedule = tdm_schedules[below(d, n)];
+    while (schedule->needs_table); /* there is no file to read */
     do {
         shape.n_stages = coin(d) ? 1 + below(d, most_stages) : 1 + below(d, 4);
         shape.n_chunks = 1 + below(d, 3);

@@ -202,11 +202,42 @@ static void check_routing(const char *what, const tdm_plan *plan, const tdm_topo
     tdm_arena_free(&scratch);
 }
 
+/* ---- gradients ---- */
+
+/* Every gradient is reduced once over the ranks that hold the same parameter: those of an expert
+ * over EDP, the others over DP. */
+static void check_reductions(const char *what, const tdm_plan *plan, uint32_t rank)
+{
+    const tdm_role *role = &plan->roles[plan->role_of[rank]];
+    uint64_t due[TDM_N_GROUP_KINDS] = {0}, reduced[TDM_N_GROUP_KINDS] = {0};
+    for (uint32_t c = 0; c < role->n_chunks; c++)
+        for (uint32_t b = 0; b < role->chunks[c].n_blocks; b++) {
+            const tdm_block *block = &role->chunks[c].blocks[b];
+            for (uint32_t i = 0; i < plan->kinds[block->kind].n_params; i++) {
+                const tdm_param *param = &plan->kinds[block->kind].params[i];
+                tdm_group_kind group = param->expert ? TDM_GROUP_EDP : TDM_GROUP_DP;
+                if (tdm_mesh_group(&plan->mesh, group, rank).size > 1)
+                    due[group] += param->count * block->count;
+            }
+        }
+    for (uint32_t i = 0; i < role->optimizer.n_ops; i++) {
+        const tdm_op *op = &role->optimizer.ops[i];
+        if (op->kind == TDM_OP_ALL_REDUCE || op->kind == TDM_OP_REDUCE_SCATTER)
+            reduced[op->u.collective.group] +=
+                op->u.collective.bytes / tdm_dtype_bytes(plan->training.grad_dtype);
+    }
+    RULE(what,
+         due[TDM_GROUP_DP] == reduced[TDM_GROUP_DP] && due[TDM_GROUP_EDP] == reduced[TDM_GROUP_EDP],
+         "rank %u: gradients\n", rank);
+}
+
 void rules_plan(const char *what, const tdm_plan *plan, const tdm_topology *topology)
 {
     for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
         check_passes(what, plan, rank);
         check_transfers(what, plan, rank);
+        if (plan->train && !plan->pass_times)
+            check_reductions(what, plan, rank);
     }
     if (!plan->pass_times && plan->model.num_experts > 0)
         check_routing(what, plan, topology);

@@ -140,6 +140,9 @@ void rules_figures(const char *what, const tdm_plan *plan, const tdm_trace *trac
     for (uint32_t rank = 0; rank < f->n_ranks; rank++)
         check_waterfall(what, &f->ranks[rank].waterfall, f->step_time_s, rank);
     check_waterfall(what, &f->waterfall, f->step_time_s, f->n_ranks);
+    double tokens = (double)plan->micro_batch_size * plan->seq_length * plan->num_microbatches *
+                    plan->mesh.dp * !plan->pass_times;
+    RULE(what, near(f->tokens_per_s * f->step_time_s, tokens), "%.17g tokens/s\n", f->tokens_per_s);
     check_shares(what, f);
     check_bubbles(what, plan, f);
     check_counts(what, plan, trace, f);

@@ -104,7 +104,8 @@ export TANDEM_ROOT
 run 2 list models
 says err "set TANDEM_ROOT"
 mkdir -p "$scratch/scenarios/models" "$scratch/topologies"
-printf 'description: my own model\n' >"$scratch/scenarios/models/mine.yaml"
+models=$(dirname "$0")/../scenarios/models
+sed 's/^description:.*/description: my own model/' "$models/small-moe.yaml" >"$scratch/scenarios/models/mine.yaml"
 printf 'description: [\n' >"$scratch/scenarios/models/spoilt.yaml"
 run 0 list models
 says out "my own model"

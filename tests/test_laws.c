@@ -161,6 +161,26 @@ static void test_shorter_ops_are_no_slower(void **state)
     }
 }
 
+/* Backward does two and a half times the products of forward: four of its own for two, and the
+ * scores again. Source: Dao 2023, FlashAttention-2, section 3.1. */
+static void test_attention_backward(void **state)
+{
+    (void)state;
+    tdm_arena arena = {0};
+    tdm_scenario sc = support_scenario(&arena, &(support_spec){.seq = 256});
+    tdm_plan plan = support_plan(&arena, &sc);
+    tdm_device *device = &sc.device;
+    device->memory_bytes_per_s.value = 1e30; /* bound by products */
+    device->kernel_floor_s.value = 0;
+    double forward_s = tdm_cost_op(device, &plan, edit_op(&plan, 0, "attention"), 0);
+    double backward_s = tdm_cost_op(device, &plan, edit_op(&plan, 0, "attention.bwd"), 0);
+    assert_true(forward_s > 0);
+    assert_true(fabs(backward_s * device->attention_backward_efficiency.value -
+                     2.5 * forward_s * device->attention_efficiency.value) <=
+                ROUNDING * backward_s);
+    tdm_arena_free(&arena);
+}
+
 /* ---- pipelines ---- */
 
 /* Pass times of some milliseconds, different on every stage, or the same on all. */
@@ -421,6 +441,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_better_machines_are_no_slower),
         cmocka_unit_test(test_shorter_ops_are_no_slower),
+        cmocka_unit_test(test_attention_backward),
         cmocka_unit_test(test_flow_line),
         cmocka_unit_test(test_two_transfers_ahead),
         cmocka_unit_test(test_more_microbatches_never_raise_the_bubble),

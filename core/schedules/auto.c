@@ -143,8 +143,10 @@ static void plan_warmup(builder *b)
     b->stages[p - 1].wanted = 0;
     for (uint32_t s = 1; s < p; s++) {
         stage_state *st = &b->stages[s];
-        while (st->wanted > 0 && st->wanted >= b->stages[s - 1].wanted &&
-               st->forwards + st->wanted < m)
+        uint32_t most = b->stages[s - 1].wanted; /* all of them, if need be; never more */
+        if (st->wanted > most)
+            st->wanted = most;
+        if (st->wanted > 0 && st->wanted == most && st->forwards + most < m)
             st->wanted--;
     }
 }
