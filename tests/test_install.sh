@@ -8,7 +8,8 @@ unset TANDEM_ROOT
 cmake --install "$build" --prefix "$scratch/prefix" >"$scratch/log" || { cat "$scratch/log"; exit 1; }
 mv "$scratch/prefix" "$scratch/moved"
 [ -f "$scratch/moved/share/tandem/scenarios/moe-30b-16gpu.yaml" ]
-printf 'description: only here\n' >"$scratch/moved/share/tandem/scenarios/models/only-here.yaml"
+models=$scratch/moved/share/tandem/scenarios/models
+sed 's/^description:.*/description: only here/' "$models/small-moe.yaml" >"$models/only-here.yaml"
 cd /
 "$scratch/moved/bin/tandem" list models >"$scratch/list"
 grep -q 'only here' "$scratch/list" || { cat "$scratch/list"; exit 1; }

@@ -218,7 +218,7 @@ static void refuses(void **state)
         moe, "tp=7",
         "--set:tp: parallel.tensor_model_parallel_size: 7 does not divide the 16 heads of model moe-30b (try 4 or 8)");
     expect_failure(moe, "model=nothing", "--set:model: model: nothing: no such model");
-    expect_failure(moe, "num_microbatches=0", "expected a whole number from 1 to 1048576");
+    expect_failure(moe, "num_microbatches=0", "expected a whole number from 1 to 65536");
     expect_failure(moe, "seed=1e3",
                    "routing.seed: 1e3: expected a whole number from 0 to 9007199254740992");
     expect_failure(moe, "hidden_size=4294967296", "expected a whole number from 1 to 1048576");
