@@ -46,8 +46,10 @@ static const char *refuse_model(const tdm_scenario *scenario, const tdm_parallel
     const tdm_model *m = &scenario->model;
     if (m->num_attention_heads % p->tp != 0 || m->num_query_groups % p->tp != 0)
         return "tensor parallelism does not divide the heads";
-    if (m->num_experts == 0 && m->ffn_hidden_size % p->tp != 0)
+    if (tdm_model_n_expert_layers(m) < m->num_layers && m->ffn_hidden_size % p->tp != 0)
         return "tensor parallelism does not divide the MLP";
+    if (m->moe_shared_expert_intermediate_size % p->tp != 0)
+        return "tensor parallelism does not divide the shared experts";
     if (m->vocab_size % p->tp != 0)
         return "tensor parallelism does not divide the vocabulary";
     if (m->num_experts > 0 && p->etp != 1)

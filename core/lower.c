@@ -25,6 +25,8 @@ tdm_dims tdm_lower_dims(const tdm_scenario *sc, const tdm_schedule *schedule)
     d.tokens = (uint64_t)sc->micro_batch_size * sc->seq_length;
     d.residual_tokens = d.sequence_parallel ? d.tokens / d.tp : d.tokens;
     d.routed_tokens = d.tokens / d.tp;
+    const tdm_model *m = &sc->model;
+    d.mixed = m->num_experts > 0 && (m->first_k_dense_replace > 0 || m->moe_layer_freq > 1);
     d.x_bytes = d.residual_tokens * sc->model.hidden_size * d.element;
     return d;
 }
@@ -43,18 +45,11 @@ static tdm_code check_supported(const tdm_scenario *sc, tdm_error *err)
     if (sc->pass_times.given)
         return code;
     uint64_t tokens = (uint64_t)sc->micro_batch_size * sc->seq_length;
+    bool has_dense = tdm_model_n_expert_layers(m) < m->num_layers;
     if (m->num_experts > 0 && p->etp != 1)
         code = tdm_error_add(
             err, TDM_E_INVALID,
             "parallel.expert_tensor_parallel_size: %u: only 1 is supported with experts", p->etp);
-    if (m->moe_shared_expert_intermediate_size > 0)
-        code = tdm_error_add(err, TDM_E_INVALID,
-                             "model.moe_shared_expert_intermediate_size: %u: only 0 is supported",
-                             m->moe_shared_expert_intermediate_size);
-    if (m->num_experts > 0 && tdm_model_n_expert_layers(m) != m->num_layers)
-        code = tdm_error_add(err, TDM_E_INVALID,
-                             "model.first_k_dense_replace: layers without experts in a model with "
-                             "experts are not supported");
     if (!sc->stage_layers && m->num_layers % (p->pp * p->vpp) != 0)
         code = tdm_error_add(
             err, TDM_E_INVALID,
@@ -62,14 +57,14 @@ static tdm_code check_supported(const tdm_scenario *sc, tdm_error *err)
             "%u layers",
             p->pp, p->vpp, m->num_layers);
     if (m->num_attention_heads % p->tp != 0 || m->num_query_groups % p->tp != 0 ||
-        m->vocab_size % p->tp != 0 || (m->num_experts == 0 && m->ffn_hidden_size % p->tp != 0) ||
-        tokens % p->tp != 0)
+        m->vocab_size % p->tp != 0 || (has_dense && m->ffn_hidden_size % p->tp != 0) ||
+        m->moe_shared_expert_intermediate_size % p->tp != 0 || tokens % p->tp != 0)
         code = tdm_error_add(
             err, TDM_E_INVALID,
             "parallel.tensor_model_parallel_size: %u does not divide heads %u, query groups %u, "
-            "vocabulary %u, feed-forward size %u or tokens %llu",
+            "vocabulary %u, feed-forward size %u, shared experts' size %u or tokens %llu",
             p->tp, m->num_attention_heads, m->num_query_groups, m->vocab_size, m->ffn_hidden_size,
-            (unsigned long long)tokens);
+            m->moe_shared_expert_intermediate_size, (unsigned long long)tokens);
     if (m->num_experts % p->ep != 0)
         code = tdm_error_add(err, TDM_E_INVALID,
                              "parallel.expert_model_parallel_size: %u does not divide %u experts",
@@ -77,8 +72,21 @@ static tdm_code check_supported(const tdm_scenario *sc, tdm_error *err)
     return code;
 }
 
-/* Indices of a model's kinds in plan->kinds. */
-enum { KIND_EMBEDDING, KIND_LAYER, KIND_HEAD, KIND_IN, KIND_OUT, N_MODEL_KINDS };
+/* Indices of a model's kinds in plan->kinds; boundaries only with several stages. */
+typedef struct kind_places {
+    uint32_t embedding, dense, experts, head, in, out, n;
+} kind_places;
+
+static kind_places places_of(const tdm_dims *d)
+{
+    kind_places p = {.embedding = 0, .dense = 1};
+    p.experts = p.dense + d->mixed; /* of one kind of layer, that */
+    p.head = p.experts + 1;
+    p.in = p.head + 1;
+    p.out = p.in + 1;
+    p.n = d->pp > 1 ? p.out + 1 : p.in;
+    return p;
+}
 
 void tdm_lower_kinds(tdm_arena *arena, const tdm_dims *d, tdm_plan *plan)
 {
@@ -93,14 +101,19 @@ void tdm_lower_kinds(tdm_arena *arena, const tdm_dims *d, tdm_plan *plan)
         plan->kinds = kinds;
         return;
     }
-    plan->n_kinds = d->pp > 1 ? N_MODEL_KINDS : KIND_IN;
+    kind_places at = places_of(d);
+    bool experts = d->scenario->model.num_experts > 0;
+    plan->n_kinds = at.n;
     tdm_kind *kinds = TDM_ALLOC(arena, tdm_kind, plan->n_kinds);
-    tdm_lower_embedding(arena, d, &kinds[KIND_EMBEDDING]);
-    tdm_lower_layer(arena, d, &kinds[KIND_LAYER]);
-    tdm_lower_head(arena, d, &kinds[KIND_HEAD]);
+    tdm_lower_embedding(arena, d, &kinds[at.embedding]);
+    if (!experts || d->mixed)
+        tdm_lower_layer(arena, d, false, &kinds[at.dense]);
+    if (experts)
+        tdm_lower_layer(arena, d, true, &kinds[at.experts]);
+    tdm_lower_head(arena, d, &kinds[at.head]);
     if (d->pp > 1) {
-        tdm_lower_boundary_in(arena, d, &kinds[KIND_IN]);
-        tdm_lower_boundary_out(arena, d, &kinds[KIND_OUT]);
+        tdm_lower_boundary_in(arena, d, &kinds[at.in]);
+        tdm_lower_boundary_out(arena, d, &kinds[at.out]);
     }
     plan->kinds = kinds;
 }
@@ -120,16 +133,34 @@ static uint32_t layers_of(const tdm_dims *d, uint32_t virtual_stage)
                                   : scenario->model.num_layers / (d->pp * d->vpp);
 }
 
+/* Layers in runs of one kind. */
+static void add_layers(const tdm_dims *d, tdm_chunk *chunk, tdm_block *blocks, uint32_t first_layer,
+                       uint32_t layers)
+{
+    const tdm_model *m = &d->scenario->model;
+    kind_places at = places_of(d);
+    uint32_t end = first_layer + layers;
+    for (uint32_t layer = first_layer, next; layer < end; layer = next) {
+        bool experts = tdm_model_layer_has_experts(m, layer);
+        next = d->mixed ? layer + 1 : end;
+        while (next < end && tdm_model_layer_has_experts(m, next) == experts)
+            next++;
+        add_block(chunk, blocks, experts ? at.experts : at.dense, layer, next - layer);
+    }
+}
+
 void tdm_lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage, tdm_chunk *chunk)
 {
-    enum { MAX_BLOCKS = 4 };
-    tdm_block *blocks = TDM_ALLOC(arena, tdm_block, MAX_BLOCKS);
+    enum { MAX_OTHERS = 3 }; /* blocks that are no layers */
+    uint32_t most = MAX_OTHERS + (d->mixed ? layers_of(d, virtual_stage) : 1);
+    tdm_block *blocks = TDM_ALLOC(arena, tdm_block, most);
+    kind_places at = places_of(d);
     uint32_t n_virtual = d->pp * d->vpp;
     bool first = virtual_stage == 0, last = virtual_stage + 1 == n_virtual;
     bool timed = d->scenario->pass_times.given;
     *chunk = (tdm_chunk){.blocks = blocks, .virtual_stage = virtual_stage};
     if (!first)
-        add_block(chunk, blocks, timed ? n_virtual : KIND_IN, 0, 1);
+        add_block(chunk, blocks, timed ? n_virtual : at.in, 0, 1);
     if (timed) {
         add_block(chunk, blocks, virtual_stage, 0, 1);
     } else {
@@ -137,14 +168,13 @@ void tdm_lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage
         for (uint32_t k = 0; k < virtual_stage; k++)
             first_layer += layers_of(d, k);
         if (first)
-            add_block(chunk, blocks, KIND_EMBEDDING, 0, 1);
-        if (layers > 0)
-            add_block(chunk, blocks, KIND_LAYER, first_layer, layers);
+            add_block(chunk, blocks, at.embedding, 0, 1);
+        add_layers(d, chunk, blocks, first_layer, layers);
         if (last)
-            add_block(chunk, blocks, KIND_HEAD, 0, 1);
+            add_block(chunk, blocks, at.head, 0, 1);
     }
     if (!last)
-        add_block(chunk, blocks, timed ? n_virtual + 1 : KIND_OUT, 0, 1);
+        add_block(chunk, blocks, timed ? n_virtual + 1 : at.out, 0, 1);
 }
 
 static void lower_passes(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule,

@@ -10,9 +10,9 @@
 
 enum {
     TDM_MAX_DRAFT_OPS = 96,
-    TDM_MAX_DRAFT_SLOTS = 96,
+    TDM_MAX_DRAFT_SLOTS = 128,
     TDM_MAX_DRAFT_REFS = 8,
-    TDM_MAX_DRAFT_PARAMS = 16
+    TDM_MAX_DRAFT_PARAMS = 24
 };
 
 /* Slots that every kind has, so that neighbours can name them: input and its gradient. */
@@ -28,6 +28,7 @@ typedef struct tdm_dims {
     uint64_t element;         /* bytes of an activation element */
     uint64_t x_bytes;         /* of the residual on this rank */
     uint32_t tp, ep, pp, vpp;
+    bool mixed; /* some layers have experts, some a dense MLP */
     bool sequence_parallel;
     bool train;
     bool split; /* passes B and W apart */
@@ -96,7 +97,7 @@ tdm_draft_op *tdm_update_next(tdm_draft_op *op, uint16_t slot);
 void tdm_draft_finish(tdm_draft *draft, tdm_kind *kind);
 
 /* Authors of kinds. */
-void tdm_lower_layer(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind);
+void tdm_lower_layer(tdm_arena *arena, const tdm_dims *dims, bool experts, tdm_kind *kind);
 /* The two halves of a layer, and the experts that may replace the second. r: slot between the
  * halves, dr its gradient. */
 void tdm_lower_attention_forward(tdm_draft *draft, uint16_t r);
@@ -105,6 +106,24 @@ void tdm_lower_moe_forward(tdm_draft *draft, uint16_t r);
 void tdm_lower_attention_backward(tdm_draft *draft, uint16_t dr);
 void tdm_lower_mlp_backward(tdm_draft *draft, uint16_t r, uint16_t dr);
 void tdm_lower_moe_backward(tdm_draft *draft, uint16_t r, uint16_t dr);
+/* Shared experts, beside the routed ones: up to their activation, and the rest, which returns the
+ * slot of their output. backward_out: of the rest, dy the gradient of a layer's second half;
+ * backward_in returns the slot of their part of the gradient of n2. */
+void tdm_lower_shared_params(tdm_draft *draft);
+void tdm_lower_shared_in(tdm_draft *draft, uint16_t n2);
+uint16_t tdm_lower_shared_out(tdm_draft *draft);
+void tdm_lower_shared_backward_out(tdm_draft *draft, uint16_t dy, bool dy_is_next);
+uint16_t tdm_lower_shared_backward_in(tdm_draft *draft, uint16_t n2);
+/* Sequence parallel: gathers `shard` into a new tensor of all tokens; otherwise returns `shard`
+ * itself. */
+uint16_t tdm_lower_gather(tdm_draft *draft, tdm_pass_kind pass, const char *name, const char *slot,
+                          uint16_t shard, bool shard_is_next);
+/* Sums a partial result over TP: in place, or scattered into a new tensor with sequence
+ * parallelism. */
+uint16_t tdm_lower_reduce(tdm_draft *draft, tdm_pass_kind pass, const char *name, const char *slot,
+                          uint16_t partial);
+/* Bytes of a tensor of all tokens that is `columns` wide. */
+uint64_t tdm_lower_wide(const tdm_dims *dims, uint64_t columns);
 /* Adds a half's output to the residual, with dropout when the model has it. */
 void tdm_lower_add(tdm_draft *draft, const char *name, const char *mask, uint16_t residual,
                    uint16_t addend, uint16_t out, bool out_is_next);

@@ -29,8 +29,7 @@ static uint64_t rope_columns(const tdm_dims *d)
     return (uint64_t)(m->num_attention_heads + m->num_query_groups) * m->kv_channels / d->tp;
 }
 
-/* Elements of a tensor of all tokens that is `columns` wide, in bytes. */
-static uint64_t wide(const tdm_dims *d, uint64_t columns)
+uint64_t tdm_lower_wide(const tdm_dims *d, uint64_t columns)
 {
     return d->tokens * columns * d->element;
 }
@@ -43,15 +42,13 @@ static void norm_param(tdm_draft *draft, const char *name)
     tdm_draft_param(draft, name, vectors * m->hidden_size)->sync_tp = d->sequence_parallel;
 }
 
-/* Sequence parallel: gathers `shard` into a new tensor of all tokens; otherwise returns `shard`
- * itself. */
-static uint16_t gather(tdm_draft *draft, tdm_pass_kind pass, const char *name, const char *slot,
-                       uint16_t shard, bool shard_is_next)
+uint16_t tdm_lower_gather(tdm_draft *draft, tdm_pass_kind pass, const char *name, const char *slot,
+                          uint16_t shard, bool shard_is_next)
 {
     const tdm_dims *d = draft->dims;
     if (!d->sequence_parallel)
         return shard;
-    uint64_t bytes = wide(d, d->scenario->model.hidden_size);
+    uint64_t bytes = tdm_lower_wide(d, d->scenario->model.hidden_size);
     uint16_t full = tdm_draft_slot(draft, slot, bytes, 0);
     tdm_draft_op *op =
         tdm_draft_collective(draft, pass, name, TDM_OP_ALL_GATHER, TDM_GROUP_TP, bytes);
@@ -59,13 +56,11 @@ static uint16_t gather(tdm_draft *draft, tdm_pass_kind pass, const char *name, c
     return full;
 }
 
-/* Sums a partial result over TP: in place, or scattered into a new tensor with sequence
- * parallelism. */
-static uint16_t reduce(tdm_draft *draft, tdm_pass_kind pass, const char *name, const char *slot,
-                       uint16_t partial)
+uint16_t tdm_lower_reduce(tdm_draft *draft, tdm_pass_kind pass, const char *name, const char *slot,
+                          uint16_t partial)
 {
     const tdm_dims *d = draft->dims;
-    uint64_t bytes = wide(d, d->scenario->model.hidden_size);
+    uint64_t bytes = tdm_lower_wide(d, d->scenario->model.hidden_size);
     if (d->tp == 1)
         return partial;
     if (!d->sequence_parallel) {
@@ -213,7 +208,7 @@ static uint16_t qk_norm(tdm_draft *draft, uint16_t qkv)
     const tdm_dims *d = draft->dims;
     if (!d->scenario->model.qk_layernorm)
         return qkv;
-    uint64_t bytes = wide(d, rope_columns(d));
+    uint64_t bytes = tdm_lower_wide(d, rope_columns(d));
     uint16_t qk = tdm_draft_slot(draft, "qk", bytes, 0);
     tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "qk.norm", 2 * bytes, 0), qkv), qk);
     return qk;
@@ -228,19 +223,20 @@ void tdm_lower_attention_forward(tdm_draft *draft, uint16_t r)
 {
     const tdm_dims *d = draft->dims;
     const tdm_model *m = &d->scenario->model;
-    uint64_t h = m->hidden_size, qkv_wide = wide(d, qkv_columns(d)),
-             o_wide = wide(d, attention_columns(d));
+    uint64_t h = m->hidden_size, qkv_wide = tdm_lower_wide(d, qkv_columns(d)),
+             o_wide = tdm_lower_wide(d, attention_columns(d));
     attention_params(draft);
     uint16_t n1 = norm(draft, "norm1", "n1", TDM_SLOT_X);
-    uint16_t full = gather(draft, TDM_PASS_F, "norm1.gather", "n1.full", n1, false);
+    uint16_t full = tdm_lower_gather(draft, TDM_PASS_F, "norm1.gather", "n1.full", n1, false);
     uint16_t qkv = tdm_draft_slot(draft, "qkv", qkv_wide, 0);
     tdm_write(
         tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "qkv", d->tokens, qkv_columns(d), h, 1), full),
         qkv);
     uint16_t qk = qk_norm(draft, qkv);
     if (m->position == TDM_POSITION_ROPE)
-        tdm_update(tdm_draft_memory(draft, TDM_PASS_F, "rope", 2 * wide(d, rope_columns(d)), 0),
-                   qk);
+        tdm_update(
+            tdm_draft_memory(draft, TDM_PASS_F, "rope", 2 * tdm_lower_wide(d, rope_columns(d)), 0),
+            qk);
     uint16_t o = tdm_draft_slot(draft, "o", o_wide, 0);
     if (m->attention == TDM_ATTENTION_UNFUSED) {
         unfused_attention(draft, qk, qkv, o);
@@ -252,12 +248,12 @@ void tdm_lower_attention_forward(tdm_draft *draft, uint16_t r)
         op->is_core_attention = true;
         tdm_write(tdm_write(read_qkv(op, qk, qkv), o), lse);
     }
-    uint16_t y = tdm_draft_slot(draft, "y", wide(d, h), 0);
+    uint16_t y = tdm_draft_slot(draft, "y", tdm_lower_wide(d, h), 0);
     tdm_write(
         tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "proj", d->tokens, h, attention_columns(d), 1),
                  o),
         y);
-    y = reduce(draft, TDM_PASS_F, "proj.reduce", "y.shard", y);
+    y = tdm_lower_reduce(draft, TDM_PASS_F, "proj.reduce", "y.shard", y);
     tdm_lower_add(draft, "add1", "mask1", TDM_SLOT_X, y, r, false);
 }
 
@@ -271,14 +267,14 @@ void tdm_lower_attention_backward(tdm_draft *draft, uint16_t dr)
              qk = m->qk_layernorm ? tdm_draft_find(draft, "qk") : qkv;
     bool is_next = false;
     uint16_t dy = tdm_lower_add_backward(draft, "add1.bwd", "mask1", "dy", dr, &is_next);
-    dy = gather(draft, TDM_PASS_B, "proj.dgather", "dy.full", dy, false);
-    uint16_t do_ = tdm_draft_slot(draft, "do", wide(d, columns), 0);
+    dy = tdm_lower_gather(draft, TDM_PASS_B, "proj.dgather", "dy.full", dy, false);
+    uint16_t do_ = tdm_draft_slot(draft, "do", tdm_lower_wide(d, columns), 0);
     tdm_write(
         tdm_read(tdm_draft_gemm(draft, TDM_PASS_B, "proj.dgrad", d->tokens, columns, h, 1), dy),
         do_);
     tdm_read(tdm_read(tdm_draft_gemm(draft, TDM_PASS_W, "proj.wgrad", columns, h, d->tokens, 1), o),
              dy);
-    uint16_t dqkv = tdm_draft_slot(draft, "dqkv", wide(d, qkv_columns(d)), 0);
+    uint16_t dqkv = tdm_draft_slot(draft, "dqkv", tdm_lower_wide(d, qkv_columns(d)), 0);
     if (m->attention == TDM_ATTENTION_UNFUSED) {
         unfused_attention_backward(draft, qk, qkv, do_, dqkv);
     } else {
@@ -288,21 +284,22 @@ void tdm_lower_attention_backward(tdm_draft *draft, uint16_t dr)
         tdm_write(op, dqkv);
     }
     if (m->position == TDM_POSITION_ROPE)
-        tdm_update(tdm_draft_memory(draft, TDM_PASS_B, "rope.bwd", 2 * wide(d, rope_columns(d)), 0),
+        tdm_update(tdm_draft_memory(draft, TDM_PASS_B, "rope.bwd",
+                                    2 * tdm_lower_wide(d, rope_columns(d)), 0),
                    dqkv);
     if (m->qk_layernorm)
         tdm_update(tdm_read(tdm_draft_memory(draft, TDM_PASS_B, "qk.norm.bwd",
-                                             3 * wide(d, rope_columns(d)), 0),
+                                             3 * tdm_lower_wide(d, rope_columns(d)), 0),
                             qkv),
                    dqkv);
     /* The gather runs beside dgrad, the reduction beside wgrad. */
-    uint16_t full = gather(draft, TDM_PASS_W, "norm1.wgather", "n1.again", n1, false);
-    uint16_t dn = tdm_draft_slot(draft, "dn1", wide(d, h), 0);
+    uint16_t full = tdm_lower_gather(draft, TDM_PASS_W, "norm1.wgather", "n1.again", n1, false);
+    uint16_t dn = tdm_draft_slot(draft, "dn1", tdm_lower_wide(d, h), 0);
     tdm_write(
         tdm_read(tdm_draft_gemm(draft, TDM_PASS_B, "qkv.dgrad", d->tokens, h, qkv_columns(d), 1),
                  dqkv),
         dn);
-    uint16_t dn_sum = reduce(draft, TDM_PASS_B, "qkv.dreduce", "dn1.shard", dn);
+    uint16_t dn_sum = tdm_lower_reduce(draft, TDM_PASS_B, "qkv.dreduce", "dn1.shard", dn);
     tdm_read(
         tdm_read(tdm_draft_gemm(draft, TDM_PASS_W, "qkv.wgrad", h, qkv_columns(d), d->tokens, 1),
                  full),
@@ -326,15 +323,17 @@ void tdm_lower_mlp_forward(tdm_draft *draft, uint16_t r)
         tdm_draft_param(draft, "fc2.bias", h)->sync_tp = d->sequence_parallel;
     }
     uint16_t n2 = norm(draft, "norm2", "n2", r);
-    uint16_t full = gather(draft, TDM_PASS_F, "norm2.gather", "n2.full", n2, false);
-    uint16_t g = tdm_draft_slot(draft, "g", wide(d, f1), 0),
-             u = tdm_draft_slot(draft, "u", wide(d, f), 0);
+    uint16_t full = tdm_lower_gather(draft, TDM_PASS_F, "norm2.gather", "n2.full", n2, false);
+    uint16_t g = tdm_draft_slot(draft, "g", tdm_lower_wide(d, f1), 0),
+             u = tdm_draft_slot(draft, "u", tdm_lower_wide(d, f), 0);
     tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "fc1", d->tokens, f1, h, 1), full), g);
-    tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "activation", wide(d, f1 + f), 0), g),
-              u);
-    uint16_t y = tdm_draft_slot(draft, "y2", wide(d, h), 0);
+    tdm_write(
+        tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "activation", tdm_lower_wide(d, f1 + f), 0),
+                 g),
+        u);
+    uint16_t y = tdm_draft_slot(draft, "y2", tdm_lower_wide(d, h), 0);
     tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_F, "fc2", d->tokens, h, f, 1), u), y);
-    y = reduce(draft, TDM_PASS_F, "fc2.reduce", "y2.shard", y);
+    y = tdm_lower_reduce(draft, TDM_PASS_F, "fc2.reduce", "y2.shard", y);
     tdm_lower_add(draft, "add2", "mask2", r, y, TDM_SLOT_X, true);
 }
 
@@ -347,38 +346,37 @@ void tdm_lower_mlp_backward(tdm_draft *draft, uint16_t r, uint16_t dr)
              n2 = tdm_draft_find(draft, "n2");
     bool is_next = true;
     uint16_t dy = tdm_lower_add_backward(draft, "add2.bwd", "mask2", "dy2", TDM_SLOT_DX, &is_next);
-    uint16_t dy_full = gather(draft, TDM_PASS_B, "fc2.dgather", "dy2.full", dy, is_next);
+    uint16_t dy_full = tdm_lower_gather(draft, TDM_PASS_B, "fc2.dgather", "dy2.full", dy, is_next);
     is_next = is_next && dy_full == dy;
-    uint16_t du = tdm_draft_slot(draft, "du", wide(d, f), 0),
-             dg = tdm_draft_slot(draft, "dg", wide(d, f1), 0);
+    uint16_t du = tdm_draft_slot(draft, "du", tdm_lower_wide(d, f), 0),
+             dg = tdm_draft_slot(draft, "dg", tdm_lower_wide(d, f1), 0);
     tdm_draft_op *op = tdm_draft_gemm(draft, TDM_PASS_B, "fc2.dgrad", d->tokens, f, h, 1);
     tdm_write(tdm_read_of(op, dy_full, is_next), du);
     op = tdm_draft_gemm(draft, TDM_PASS_W, "fc2.wgrad", f, h, d->tokens, 1);
     tdm_read_of(tdm_read(op, u), dy_full, is_next);
-    op = tdm_draft_memory(draft, TDM_PASS_B, "activation.bwd", wide(d, 2 * f1 + f), 0);
+    op = tdm_draft_memory(draft, TDM_PASS_B, "activation.bwd", tdm_lower_wide(d, 2 * f1 + f), 0);
     tdm_write(tdm_read(tdm_read(op, du), g), dg);
-    uint16_t full = gather(draft, TDM_PASS_W, "norm2.wgather", "n2.again", n2, false);
-    uint16_t dn = tdm_draft_slot(draft, "dn2", wide(d, h), 0);
+    uint16_t full = tdm_lower_gather(draft, TDM_PASS_W, "norm2.wgather", "n2.again", n2, false);
+    uint16_t dn = tdm_draft_slot(draft, "dn2", tdm_lower_wide(d, h), 0);
     tdm_write(tdm_read(tdm_draft_gemm(draft, TDM_PASS_B, "fc1.dgrad", d->tokens, h, f1, 1), dg),
               dn);
-    uint16_t dn_sum = reduce(draft, TDM_PASS_B, "fc1.dreduce", "dn2.shard", dn);
+    uint16_t dn_sum = tdm_lower_reduce(draft, TDM_PASS_B, "fc1.dreduce", "dn2.shard", dn);
     tdm_read(tdm_read(tdm_draft_gemm(draft, TDM_PASS_W, "fc1.wgrad", h, f1, d->tokens, 1), full),
              dg);
     op = tdm_draft_memory(draft, TDM_PASS_B, "norm2.bwd", 4 * d->x_bytes, 0);
     tdm_write(tdm_read_next(tdm_read(tdm_read(op, dn_sum), r), TDM_SLOT_DX), dr);
 }
 
-void tdm_lower_layer(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind)
+void tdm_lower_layer(tdm_arena *arena, const tdm_dims *dims, bool experts, tdm_kind *kind)
 {
-    bool moe = dims->scenario->model.num_experts > 0;
-    tdm_draft *draft = tdm_draft_new(arena, dims, moe ? "moe-layer" : "layer");
+    tdm_draft *draft = tdm_draft_new(arena, dims, experts ? "moe-layer" : "layer");
     draft->recomputes = true;
     uint16_t r = tdm_draft_slot(draft, "r", dims->x_bytes, 0);
     tdm_lower_attention_forward(draft, r);
-    (moe ? tdm_lower_moe_forward : tdm_lower_mlp_forward)(draft, r);
+    (experts ? tdm_lower_moe_forward : tdm_lower_mlp_forward)(draft, r);
     if (dims->train) {
         uint16_t dr = tdm_draft_slot(draft, "dr", dims->x_bytes, 0);
-        (moe ? tdm_lower_moe_backward : tdm_lower_mlp_backward)(draft, r, dr);
+        (experts ? tdm_lower_moe_backward : tdm_lower_mlp_backward)(draft, r, dr);
         tdm_lower_attention_backward(draft, dr);
     }
     tdm_draft_finish(draft, kind);

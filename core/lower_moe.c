@@ -22,6 +22,7 @@ typedef struct moe_dims {
     bool dispatches;  /* there is an all-to-all */
     bool sorts;       /* received rows come by sender and must be put by expert */
     bool slices;      /* no sequence parallelism: works on its slice of replicated tokens */
+    bool shares;      /* there are shared experts beside the routed ones */
 } moe_dims;
 
 static moe_dims moe_dims_of(const tdm_dims *d)
@@ -40,6 +41,7 @@ static moe_dims moe_dims_of(const tdm_dims *d)
     e.dispatches = d->ep > 1;
     e.sorts = e.dispatches && e.n_local > 1;
     e.slices = d->tp > 1 && !d->sequence_parallel;
+    e.shares = m->moe_shared_expert_intermediate_size > 0;
     return e;
 }
 
@@ -56,6 +58,8 @@ static void moe_params(tdm_draft *draft, const moe_dims *e)
         tdm_draft_param(draft, "fc1.bias", e->n_local * e->f1)->expert = true;
         tdm_draft_param(draft, "fc2.bias", e->n_local * e->h)->expert = true;
     }
+    if (e->shares)
+        tdm_lower_shared_params(draft);
 }
 
 /* Tensor of one row for each pair that this rank's experts receive. */
@@ -78,7 +82,8 @@ static void gate_forward(tdm_draft *draft, const moe_dims *e, uint16_t n2)
     tdm_write(tdm_read(op, logits), route);
 }
 
-/* Rows to their experts' ranks; returns the slot in which they lie sorted by expert. */
+/* Rows to their experts' ranks; returns the slot in which they lie sorted by expert. What shared
+ * experts do meanwhile is issued behind the all-to-all. */
 static uint16_t dispatch(tdm_draft *draft, const moe_dims *e, uint16_t n2, uint16_t route)
 {
     uint16_t experts_in = received(draft, "experts.in", e->h);
@@ -87,6 +92,8 @@ static uint16_t dispatch(tdm_draft *draft, const moe_dims *e, uint16_t n2, uint1
     tdm_read(tdm_read(op, n2), route);
     if (!e->dispatches) {
         tdm_write(op, experts_in);
+        if (e->shares)
+            tdm_lower_shared_in(draft, n2);
         return experts_in;
     }
     uint16_t send = tdm_draft_slot(draft, "dispatch.send", e->pair_bytes, 0);
@@ -94,6 +101,8 @@ static uint16_t dispatch(tdm_draft *draft, const moe_dims *e, uint16_t n2, uint1
     uint16_t landing = e->sorts ? received(draft, "dispatch.recv", e->h) : experts_in;
     op = tdm_draft_all_to_all(draft, TDM_PASS_F, "dispatch", TDM_A2A_DISPATCH, e->row_bytes);
     tdm_write(tdm_read(op, send), landing);
+    if (e->shares)
+        tdm_lower_shared_in(draft, n2);
     if (e->sorts)
         tdm_write(
             tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "sort", 0, 2 * e->row_bytes), landing),
@@ -139,6 +148,7 @@ void tdm_lower_moe_forward(tdm_draft *draft, uint16_t r)
         u);
     tdm_write(tdm_read(tdm_draft_grouped(draft, TDM_PASS_F, "fc2", e.h, e.f), u), experts_out);
     uint16_t results = combine(draft, &e, experts_out);
+    uint16_t shared = e.shares ? tdm_lower_shared_out(draft) : 0;
     uint16_t y = tdm_draft_slot(draft, e.slices ? "y2.slice" : "y2", e.shard_bytes, 0);
     tdm_draft_op *op =
         tdm_draft_memory(draft, TDM_PASS_F, "unpermute", e.pair_bytes + e.shard_bytes, 0);
@@ -150,6 +160,10 @@ void tdm_lower_moe_forward(tdm_draft *draft, uint16_t r)
         tdm_write(tdm_read(op, y), full);
         y = full;
     }
+    if (e.shares)
+        tdm_update(
+            tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "shared.add", 3 * d->x_bytes, 0), shared),
+            y);
     tdm_lower_add(draft, "add2", "mask2", r, y, TDM_SLOT_X, true);
 }
 
@@ -167,6 +181,8 @@ static uint16_t combine_backward(tdm_draft *draft, const moe_dims *e, uint16_t d
     tdm_write(op, dprobs);
     if (!e->dispatches) {
         tdm_write(op, dout);
+        if (e->shares)
+            tdm_lower_shared_backward_out(draft, dy, is_next);
         return dout;
     }
     uint16_t dresults = tdm_draft_slot(draft, "dresults", e->pair_bytes, 0);
@@ -174,6 +190,8 @@ static uint16_t combine_backward(tdm_draft *draft, const moe_dims *e, uint16_t d
     uint16_t landing = e->sorts ? received(draft, "dcombine.recv", e->h) : dout;
     op = tdm_draft_all_to_all(draft, TDM_PASS_B, "combine.bwd", TDM_A2A_DISPATCH, e->row_bytes);
     tdm_write(tdm_read(op, dresults), landing);
+    if (e->shares)
+        tdm_lower_shared_backward_out(draft, dy, is_next);
     if (e->sorts)
         tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_B, "unsort.bwd", 0, 2 * e->row_bytes),
                            landing),
@@ -236,6 +254,8 @@ void tdm_lower_moe_backward(tdm_draft *draft, uint16_t r, uint16_t dr)
     tdm_read(tdm_read(tdm_draft_grouped(draft, TDM_PASS_W, "fc1.wgrad", e.f1, e.h), experts_in),
              dg);
     uint16_t drows = dispatch_backward(draft, &e, din);
+    uint16_t n2 = tdm_draft_find(draft, "n2");
+    uint16_t dshared = e.shares ? tdm_lower_shared_backward_in(draft, n2) : 0;
     uint16_t dn2 = tdm_draft_slot(draft, e.slices ? "dn2.slice" : "dn2", e.shard_bytes, 0);
     op = tdm_draft_memory(draft, TDM_PASS_B, "permute.bwd", e.shard_bytes + e.pair_bytes, 0);
     tdm_write(tdm_read(tdm_read(op, drows), tdm_draft_find(draft, "route")), dn2);
@@ -247,6 +267,10 @@ void tdm_lower_moe_backward(tdm_draft *draft, uint16_t r, uint16_t dr)
         tdm_write(tdm_read(op, dn2), full);
         dn2 = full;
     }
+    if (e.shares)
+        tdm_update(tdm_read(tdm_draft_memory(draft, TDM_PASS_B, "shared.dadd", 3 * d->x_bytes, 0),
+                            dshared),
+                   dn2);
     op = tdm_draft_memory(draft, TDM_PASS_B, "norm2.bwd", 4 * d->x_bytes, 0);
     tdm_write(tdm_read_next(tdm_read(tdm_read(op, dn2), r), TDM_SLOT_DX), dr);
 }

@@ -212,8 +212,8 @@ typedef struct tdm_role {
     tdm_template optimizer; /* ops of the O pass */
 } tdm_role;
 
-/* Token-expert pairs by layer and microbatch. "replica" is the EP group's index within its stage.
- */
+/* Token-expert pairs by layer and microbatch; 0 in layers without experts. "replica" is the EP
+ * group's index within its stage. */
 typedef struct tdm_routing_table {
     uint32_t n_replicas, n_layers, n_microbatches, ep, n_experts;
     const uint32_t *sent;    /* [replica][layer][microbatch][src][dst] */

@@ -178,8 +178,9 @@ tdm_code tdm_routing_table_build(tdm_arena *arena, const tdm_plan *plan, tdm_rou
     for (uint32_t replica = 0; replica < t.n_replicas; replica++)
         for (uint32_t layer = 0; layer < t.n_layers; layer++)
             for (uint32_t mb = 0; mb < t.n_microbatches; mb++, row++)
-                fill_row(plan, &key, replica, layer, mb, scratch, sent + row * t.ep * t.ep,
-                         experts + row * t.n_experts);
+                if (tdm_model_layer_has_experts(m, layer))
+                    fill_row(plan, &key, replica, layer, mb, scratch, sent + row * t.ep * t.ep,
+                             experts + row * t.n_experts);
     t.sent = sent;
     t.experts = experts;
     *table = t;

@@ -63,32 +63,17 @@ static void check_tensor_parallel(tdm_scenario_loader *loader)
     check_divides(loader, TP, tp, model->num_attention_heads, "heads");
     if (model->num_query_groups != model->num_attention_heads)
         check_divides(loader, TP, tp, model->num_query_groups, "query groups");
-    if (model->num_experts == 0)
+    if (tdm_model_n_expert_layers(model) < model->num_layers)
         check_divides(loader, TP, tp, model->ffn_hidden_size, "MLP columns (ffn_hidden_size)");
+    if (model->moe_shared_expert_intermediate_size > 0)
+        check_divides(loader, TP, tp, model->moe_shared_expert_intermediate_size,
+                      "columns of the shared experts (moe_shared_expert_intermediate_size)");
     if (model->vocab_size % tp != 0)
         tdm_node_error_at(
             loader->document, TP, loader->err,
             "%u does not divide the %u words of model %s (pad model.vocab_size to %llu)", tp,
             model->vocab_size, model->name,
             (unsigned long long)tdm_ceil_div(model->vocab_size, tp) * tp);
-}
-
-/* What a plan cannot express yet. */
-static void check_layer_kinds(tdm_scenario_loader *loader)
-{
-    const tdm_model *model = &loader->scenario->model;
-    uint32_t n_dense = model->num_layers - tdm_model_n_expert_layers(model);
-    const char *key = gives(loader, "model.first_k_dense_replace") ? "model.first_k_dense_replace"
-                                                                   : "model.moe_layer_freq";
-    if (model->moe_shared_expert_intermediate_size > 0)
-        tdm_node_error_at(loader->document, "model.moe_shared_expert_intermediate_size",
-                          loader->err, "%u: shared experts are not implemented; write 0",
-                          model->moe_shared_expert_intermediate_size);
-    if (n_dense > 0)
-        tdm_node_error_at(loader->document, key, loader->err,
-                          "%u of the %u layers have no experts; mixing both kinds of layer is not "
-                          "implemented",
-                          n_dense, model->num_layers);
 }
 
 static void check_experts(tdm_scenario_loader *loader)
@@ -103,7 +88,6 @@ static void check_experts(tdm_scenario_loader *loader)
         return;
     }
     check_divides(loader, EP, parallel->ep, model->num_experts, "experts");
-    check_layer_kinds(loader);
     if (parallel->etp == 1)
         return;
     if (gives(loader, ETP))

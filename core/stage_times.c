@@ -98,6 +98,15 @@ static tdm_stage_times *given_times(tdm_arena *arena, const tdm_pass_times *give
     return times;
 }
 
+/* Token-expert pairs of a layer that has experts; 0 without such a layer. */
+static uint64_t tokens_of_layer(const tdm_plan *plan)
+{
+    uint32_t layer = 0;
+    while (layer < plan->routing.n_layers && !tdm_model_layer_has_experts(&plan->model, layer))
+        layer++;
+    return layer < plan->routing.n_layers ? tdm_plan_tokens(plan, 0, layer, 0) : 0;
+}
+
 tdm_stage_times *tdm_stage_times_estimate(tdm_arena *arena, const tdm_scenario *scenario,
                                           const tdm_plan *plan)
 {
@@ -114,7 +123,7 @@ tdm_stage_times *tdm_stage_times_estimate(tdm_arena *arena, const tdm_scenario *
     }
     tdm_stage_times *times = TDM_ALLOC(arena, tdm_stage_times, 1);
     *times = (tdm_stage_times){seconds[0], seconds[1], seconds[2], send_s(&e),
-                               tdm_stage_times_kept_share(plan, tdm_plan_tokens(plan, 0, 0, 0))};
+                               tdm_stage_times_kept_share(plan, tokens_of_layer(plan))};
     tdm_arena_free(&e.scratch);
     return times;
 }

@@ -131,7 +131,8 @@ tdm_code tdm_verify_routing(const tdm_plan *plan, tdm_error *err)
                  .sent = t->sent + i * t->ep * t->ep,
                  .experts = t->experts + i * t->n_experts,
                  .err = err};
-        tdm_code row_code = check_row(&r, tokens * plan->model.moe_router_topk);
+        bool routes = tdm_model_layer_has_experts(&plan->model, r.layer);
+        tdm_code row_code = check_row(&r, routes ? tokens * plan->model.moe_router_topk : 0);
         n_bad += row_code != TDM_OK;
         code = tdm_verify_worst(code, row_code);
     }

@@ -11,6 +11,9 @@
 typedef struct support_spec {
     uint32_t tp, ep, dp, pp, vpp;
     uint32_t layers, experts, topk, microbatches, micro_batch, seq, hidden, heads;
+    /* with experts: dense layers at the start; of the rest, layers moe_offset modulo moe_every */
+    uint32_t dense_first, moe_every, moe_offset;
+    uint32_t shared; /* columns of the shared experts */
     const char *schedule;
     bool sequence_parallel, distributed_optimizer, dropout, unfused, tied, swiglu, rope, clip,
         balanced, bias;

@@ -187,6 +187,16 @@ static void draw_experts(draw *d)
     uint32_t most = m->num_experts < 4 ? m->num_experts : 4;
     m->moe_router_topk = 1 + below(d, most);
     m->moe_ffn_hidden_size = 8 * (1 + below(d, 40));
+    if (coin(d))
+        m->moe_shared_expert_intermediate_size = p->tp * (1 + below(d, 60));
+    if (coin(d))
+        m->first_k_dense_replace = below(d, m->num_layers);
+    if (coin(d)) {
+        m->moe_layer_freq = 1 + below(d, 3);
+        m->moe_layer_offset = below(d, m->moe_layer_freq);
+    }
+    if (tdm_model_n_expert_layers(m) == 0)
+        m->first_k_dense_replace = m->moe_layer_freq = m->moe_layer_offset = 0;
     d->sc->routing = (tdm_routing){coin(d) ? TDM_ROUTING_UNIFORM : TDM_ROUTING_BALANCED, d->state};
 }
 
@@ -262,17 +272,20 @@ static void describe(random_scenario *r)
         snprintf(r->text + n, sizeof r->text - (size_t)n, ", pass times, send %g",
                  sc->pass_times.send_s);
     else
-        snprintf(r->text + n, sizeof r->text - (size_t)n,
-                 ", b %u s %u L %u h %u a %u/%u x %u f %u v %u, experts %u top %u f %u, swiglu %d "
-                 "bias %d tied %d norm %d position %d unfused %d dropout %g %g, %s grads %s "
-                 "recompute %s clip %g",
-                 sc->micro_batch_size, sc->seq_length, m->num_layers, m->hidden_size,
-                 m->num_attention_heads, m->num_query_groups, m->kv_channels, m->ffn_hidden_size,
-                 m->vocab_size, m->num_experts, m->moe_router_topk, m->moe_ffn_hidden_size,
-                 m->swiglu, m->add_bias_linear, !m->untie_embeddings, m->norm, m->position,
-                 m->attention, m->hidden_dropout, m->attention_dropout,
-                 tdm_dtype_name(sc->training.dtype), tdm_dtype_name(sc->training.grad_dtype),
-                 tdm_recompute_name(sc->training.recompute), sc->training.clip_grad);
+        snprintf(
+            r->text + n, sizeof r->text - (size_t)n,
+            ", b %u s %u L %u h %u a %u/%u x %u f %u v %u, experts %u top %u f %u shared %u dense %u "
+            "every %u + %u, swiglu %d "
+            "bias %d tied %d norm %d position %d unfused %d dropout %g %g, %s grads %s "
+            "recompute %s clip %g",
+            sc->micro_batch_size, sc->seq_length, m->num_layers, m->hidden_size,
+            m->num_attention_heads, m->num_query_groups, m->kv_channels, m->ffn_hidden_size,
+            m->vocab_size, m->num_experts, m->moe_router_topk, m->moe_ffn_hidden_size,
+            m->moe_shared_expert_intermediate_size, m->first_k_dense_replace, m->moe_layer_freq,
+            m->moe_layer_offset, m->swiglu, m->add_bias_linear, !m->untie_embeddings, m->norm,
+            m->position, m->attention, m->hidden_dropout, m->attention_dropout,
+            tdm_dtype_name(sc->training.dtype), tdm_dtype_name(sc->training.grad_dtype),
+            tdm_recompute_name(sc->training.recompute), sc->training.clip_grad);
 }
 
 void random_scenario_draw(tdm_arena *arena, const char *root, uint64_t seed, random_scenario *drawn)

@@ -222,7 +222,8 @@ static bool is_copied(const tdm_param *param)
     const char *name = param->name;
     return !param->expert &&
            (strstr(name, "norm") || !strcmp(name, "gate") || !strcmp(name, "gate.bias") ||
-            !strcmp(name, "positions") || !strcmp(name, "proj.bias") || !strcmp(name, "fc2.bias"));
+            !strcmp(name, "positions") || !strcmp(name, "proj.bias") || !strcmp(name, "fc2.bias") ||
+            !strcmp(name, "shared.fc2.bias"));
 }
 
 /* Over all ranks a plan holds as many parameters as the model has, whatever small vectors it has.
@@ -247,13 +248,16 @@ static void test_parameter_counts(void **state)
 {
     (void)state;
     tdm_arena arena = {0};
-    static const support_spec specs[] = {{.bias = true},
-                                         {.swiglu = true, .rope = true},
-                                         {.experts = 8, .topk = 2, .tied = true},
-                                         {.experts = 8, .topk = 2, .bias = true, .swiglu = true},
-                                         {.tp = 4, .pp = 2},
-                                         {.tp = 4, .ep = 4, .experts = 8, .topk = 2},
-                                         {.tp = 4, .ep = 4, .experts = 8, .topk = 2, .bias = true}};
+    static const support_spec specs[] = {
+        {.bias = true},
+        {.swiglu = true, .rope = true},
+        {.experts = 8, .topk = 2, .tied = true},
+        {.experts = 8, .topk = 2, .bias = true, .swiglu = true},
+        {.tp = 4, .pp = 2},
+        {.experts = 8, .topk = 2, .dense_first = 1, .shared = 64},
+        {.tp = 4, .ep = 4, .experts = 8, .topk = 2, .bias = true, .moe_every = 2, .shared = 64},
+        {.tp = 4, .ep = 4, .experts = 8, .topk = 2},
+        {.tp = 4, .ep = 4, .experts = 8, .topk = 2, .bias = true}};
     for (size_t i = 0; i < TDM_COUNT(specs); i++)
         for (unsigned extras = 0; extras < 16; extras++) {
             tdm_scenario scenario = support_scenario(&arena, &specs[i]);

@@ -101,7 +101,8 @@ static uint64_t plan_params(const tdm_plan *plan)
                               strcmp(param->name, "gate.bias") == 0 ||
                               strcmp(param->name, "positions") == 0 ||
                               strcmp(param->name, "proj.bias") == 0 ||
-                              strcmp(param->name, "fc2.bias") == 0;
+                              strcmp(param->name, "fc2.bias") == 0 ||
+                              strcmp(param->name, "shared.fc2.bias") == 0;
                 uint64_t ranks = param->expert ? ep : copied ? 1 : tp;
                 sum += ranks * param->count * chunk->blocks[b].count;
             }

@@ -36,7 +36,7 @@ typedef struct builder {
     const tdm_stage_times *times;
     double limit;
     unsigned choices;
-    bool stuck; /* the limit cannot be kept */
+    bool stuck; /* these choices give no order */
     stage_state *stages;
 } builder;
 
@@ -143,10 +143,10 @@ static void plan_warmup(builder *b)
     b->stages[p - 1].wanted = 0;
     for (uint32_t s = 1; s < p; s++) {
         stage_state *st = &b->stages[s];
-        uint32_t most = b->stages[s - 1].wanted; /* all of them, if need be; never more */
-        if (st->wanted > most)
-            st->wanted = most;
-        if (st->wanted > 0 && st->wanted == most && st->forwards + most < m)
+        uint32_t before = b->stages[s - 1].wanted;
+        if (st->wanted > before)
+            st->wanted = before;
+        if (st->wanted > 0 && st->wanted == before && st->forwards + st->wanted < m)
             st->wanted--;
     }
 }
@@ -218,7 +218,7 @@ static void take_backwards(builder *b)
     }
 }
 
-/* Longest span of a stage; INFINITY when the limit cannot be kept. */
+/* Longest span of a stage; INFINITY when the limit cannot be kept or forwards are left over. */
 static double build(builder *b)
 {
     uint32_t m = b->shape->n_microbatches;
@@ -229,6 +229,8 @@ static double build(builder *b)
             take_backwards(b);
     }
     double longest_s = 0;
+    for (uint32_t s = 0; s < b->shape->n_stages; s++)
+        b->stuck |= b->stages[s].forwards < m; /* skipped too often to catch up */
     for (uint32_t s = 0; s < b->shape->n_stages && !b->stuck; s++) {
         while (b->stages[s].weights < m)
             put_weight(b, s);
