@@ -338,9 +338,6 @@ static void step(player *p, tdm_arena *scratch)
         p->run->end_of_passes_s[s] = p->free_s[s];
         for (int stream = 0; stream <= TDM_STREAM_DP; stream++)
             st[s].tails_s[stream] = p->free_s[s];
-        if (p->stages->stages[s].n_step == 0)
-            p->run->end_s = larger(
-                p->run->end_s, larger(p->free_s[s], larger(p->send_free_s[s], p->recv_free_s[s])));
     }
     while (meet(p, st, TDM_GROUP_EMBED) || meet(p, st, TDM_GROUP_WORLD)) {
     }

@@ -169,6 +169,18 @@ static void draw_layout(draw *d)
     p->distributed_optimizer = coin(d);
 }
 
+/* Every model but the recorded one; each parameter means something to one of them only. */
+static void draw_routing(draw *d)
+{
+    d->sc->routing = (tdm_routing){.model = (tdm_routing_model)below(d, TDM_ROUTING_RECORDED),
+                                   .seed = d->state,
+                                   .exponent = 0.25 * below(d, 9),
+                                   .concentration = 0.1 * (1 + below(d, 50)),
+                                   .hot_expert = below(d, d->sc->model.num_experts),
+                                   .hot_share = 0.05 + 0.1 * below(d, 9),
+                                   .capacity_factor = coin(d) ? 0 : 0.5 * (1 + below(d, 4))};
+}
+
 static void draw_experts(draw *d)
 {
     tdm_model *m = &d->sc->model;
@@ -182,7 +194,7 @@ static void draw_experts(draw *d)
     uint32_t most = m->num_experts < 4 ? m->num_experts : 4;
     m->moe_router_topk = 1 + below(d, most);
     m->moe_ffn_hidden_size = 8 * (1 + below(d, 40));
-    d->sc->routing = (tdm_routing){coin(d) ? TDM_ROUTING_UNIFORM : TDM_ROUTING_BALANCED, d->state};
+    draw_routing(d);
 }
 
 static void draw_model(draw *d)
