@@ -153,6 +153,16 @@ static json_t *memory(const tdm_result *result)
     return o;
 }
 
+static json_t *routing(const tdm_result *result)
+{
+    const tdm_figures *f = &result->step.figures;
+    json_t *o = json_object();
+    json_object_set_new(o, "hot_rank", json_integer(f->hot_rank));
+    json_object_set_new(o, "hot_layer", json_integer(f->hot_layer));
+    json_object_set_new(o, "hot_expert", json_integer(f->hot_expert));
+    return o;
+}
+
 static json_t *targets(const tdm_result *result, const tdm_verdict *verdicts)
 {
     json_t *list = json_array();
@@ -185,6 +195,8 @@ json_t *tdm_output_figures_json(const tdm_result *result, const tdm_verdict *ver
     json_object_set_new(document, "communication", communication(figures));
     if (!result->scenario.pass_times.given)
         json_object_set_new(document, "memory", memory(result));
+    if (result->step.plan.routing.n_layers > 0)
+        json_object_set_new(document, "routing", routing(result));
     set_real(forward, "step_time_s", result->forward.figures.step_time_s);
     json_object_set_new(forward, "waterfall", waterfall(&result->forward.figures.waterfall));
     json_object_set_new(forward, "stages", stages(&result->forward.figures));

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A double-quoted scalar. */
 static void put_text(FILE *file, const char *key, const char *text)
@@ -179,6 +180,37 @@ static const char *target_unit(const tdm_target *target)
     return "";
 }
 
+/* The scenario is written to another folder: relative paths would lead elsewhere from there. */
+static void put_path(FILE *file, const char *key, const char *path)
+{
+    char folder[4096], whole[8192];
+    if (*path == '/' || !getcwd(folder, sizeof folder)) {
+        put_text(file, key, path);
+        return;
+    }
+    snprintf(whole, sizeof whole, "%s/%s", folder, path);
+    put_text(file, key, whole);
+}
+
+static void put_routing(const tdm_scenario *scenario, FILE *file)
+{
+    const tdm_routing *routing = &scenario->routing;
+    fprintf(file, "routing:\n  model: %s\n", tdm_routing_model_name(routing->model));
+    put_uint(file, "  seed", routing->seed);
+    if (routing->model == TDM_ROUTING_ZIPF)
+        put_number(file, "  exponent", routing->exponent, "");
+    if (routing->model == TDM_ROUTING_DIRICHLET)
+        put_number(file, "  concentration", routing->concentration, "");
+    if (routing->model == TDM_ROUTING_HOT) {
+        put_uint(file, "  hot_expert", routing->hot_expert);
+        put_number(file, "  hot_share", routing->hot_share, "");
+    }
+    if (routing->record)
+        put_path(file, "  csv", routing->record->path);
+    if (routing->capacity_factor > 0)
+        put_number(file, "  capacity_factor", routing->capacity_factor, "");
+}
+
 static void put_targets(const tdm_scenario *scenario, FILE *file)
 {
     if (scenario->n_targets)
@@ -211,9 +243,7 @@ void tdm_output_scenario(const tdm_scenario *scenario, FILE *file)
         put_uint(file, "  seq_length", scenario->seq_length);
         put_training(scenario, file);
         if (scenario->model.num_experts) {
-            fprintf(file, "routing:\n  model: %s\n",
-                    scenario->routing.model == TDM_ROUTING_BALANCED ? "balanced" : "uniform");
-            put_uint(file, "  seed", scenario->routing.seed);
+            put_routing(scenario, file);
         }
         if (scenario->memory_limit_bytes)
             fprintf(file, "memory_limit: %lluB\n",

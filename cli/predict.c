@@ -150,8 +150,14 @@ tdm_code tdm_predict(tdm_arena *arena, const tdm_predict_options *options, tdm_r
 
 bool tdm_result_has(const tdm_result *result, const char *figure)
 {
-    static const char *const modelled[] = {"tokens_per_s", "mfu", "hfu", "peak_memory_bytes",
-                                           "expert_efficiency"};
+    static const char *const modelled[] = {"tokens_per_s",
+                                           "mfu",
+                                           "hfu",
+                                           "peak_memory_bytes",
+                                           "expert_efficiency",
+                                           "hot_rank_share",
+                                           "hot_expert_share",
+                                           "dropped_fraction"};
     if (!result->scenario.pass_times.given)
         return true;
     for (size_t i = 0; i < TDM_COUNT(modelled); i++)

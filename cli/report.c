@@ -258,8 +258,6 @@ static void print_efficiency(tdm_arena *arena, const tdm_result *result, const t
          percent(arena, f->comm_exposed_fraction)},
         {"load_imbalance", "load imbalance (std/mean of compute)",
          percent(arena, f->load_imbalance)},
-        {"expert_efficiency", "expert efficiency (mean/max tokens)",
-         result->step.plan.routing.n_layers ? percent(arena, f->expert_efficiency) : NULL},
         {"forward_latency_s", "forward latency of one microbatch",
          tdm_arena_printf(arena, "%.2f ms", 1e3 * f->forward_latency_s)},
     };
@@ -283,6 +281,8 @@ void tdm_report_write(tdm_arena *arena, const tdm_result *result, const tdm_verd
         tdm_report_communication(arena, result, style, file);
     if (!result->scenario.pass_times.given)
         tdm_report_memory(arena, result, style, file);
+    if (result->step.plan.routing.n_layers > 0)
+        tdm_report_routing(arena, result, style, file);
     print_efficiency(arena, result, style, file);
     tdm_report_checklist(arena, result, verdicts, style, file);
 }

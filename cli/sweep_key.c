@@ -69,6 +69,8 @@ static uint64_t hash_machine(tdm_arena *arena, uint64_t hash, const char *root,
                    *device = tdm_node_child(scenario->document, "device");
     const char *device_name = device ? device->text : scenario->topology.device_name;
     hash = hash_order(hash, folder, scenario, arena);
+    if (scenario->routing.record)
+        hash = hash_file(hash, scenario->routing.record->path);
     if (topology)
         hash = hash_file(hash,
                          tdm_file_lookup(arena, &tdm_file_topology, root, folder, topology->text));

@@ -1,4 +1,5 @@
 /* figures.c: the figures of a run, put together from those of its ranks. */
+#include "figures_experts.h"
 #include "figures_rank.h"
 #include "stats.h"
 
@@ -231,30 +232,6 @@ static void summarize_comms(tdm_arena *arena, const work *w, tdm_figures *f)
     }
 }
 
-/* Mean over max of the tokens that the ranks of an EP group receive, averaged over groups, layers,
- * microbatches. */
-static double expert_efficiency(const tdm_routing_table *t)
-{
-    uint64_t n_rows = (uint64_t)t->n_replicas * t->n_layers * t->n_microbatches, n_counted = 0;
-    double sum = 0;
-    for (uint64_t row = 0; row < n_rows; row++) {
-        const uint32_t *sent = t->sent + row * t->ep * t->ep;
-        uint64_t all = 0, most = 0;
-        for (uint32_t dst = 0; dst < t->ep; dst++) {
-            uint64_t tokens = 0;
-            for (uint32_t src = 0; src < t->ep; src++)
-                tokens += sent[src * t->ep + dst];
-            all += tokens;
-            most = tokens > most ? tokens : most;
-        }
-        if (most == 0)
-            continue;
-        sum += (double)all / t->ep / (double)most;
-        n_counted++;
-    }
-    return n_counted ? sum / (double)n_counted : 1;
-}
-
 static void add_memory(const tdm_layout *layouts, const tdm_machine *machine, tdm_figures *f)
 {
     uint64_t context = machine ? (uint64_t)machine->device->context_bytes.value : 0;
@@ -307,7 +284,7 @@ tdm_code tdm_figures_compute(tdm_arena *arena, const tdm_plan *plan, const tdm_t
         summarize_ranks(&w.scratch_arena, &f);
         summarize_stages(&w, &f);
         summarize_comms(arena, &w, &f);
-        f.expert_efficiency = expert_efficiency(&plan->routing);
+        tdm_figures_experts(plan, &f);
         if (layouts)
             add_memory(layouts, machine, &f);
         add_rates(&w, machine, &f);

@@ -60,6 +60,10 @@ typedef struct tdm_figures {
     double load_imbalance;
     double min_compute_share; /* least loaded rank's compute time over the mean */
     double expert_efficiency; /* 1 without experts */
+    double dropped_fraction;  /* choices of experts that had reached their capacity, over all */
+    double hot_rank_share;    /* tokens that hot_rank receives over its stage's mean; 1 without */
+    double hot_expert_share;  /* tokens of hot_expert over the mean of its layer; 1 without */
+    uint32_t hot_rank, hot_layer, hot_expert;
     double tokens_per_s;      /* 0 for pass times */
     double forward_latency_s; /* 0 until set from a forward-only run */
     double mfu, hfu;          /* 0 for pass times */

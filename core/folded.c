@@ -364,6 +364,7 @@ tdm_code tdm_folded_evaluate(tdm_folded *folded, const tdm_fold_choice *choice,
     add_rates(&in, &run, &f);
     add_calls(folded, &run, &f);
     f.expert_efficiency = 1 / in.stages->largest_share;
+    f.hot_rank_share = f.hot_expert_share = 1; /* over a step uniform routing is nearly even */
     *figures = f;
     return TDM_OK;
 }

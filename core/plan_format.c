@@ -30,7 +30,7 @@ static const char *recompute_name(unsigned v)
 }
 static const char *routing_name(unsigned v)
 {
-    return v == TDM_ROUTING_UNIFORM ? "uniform" : "balanced";
+    return tdm_routing_model_name((tdm_routing_model)v);
 }
 static const char *stream_name(unsigned v)
 {
@@ -79,8 +79,6 @@ static const tdm_text_names communicators = {p2p_name, TDM_P2P_SHARED + 1};
 const tdm_text_names tdm_text_streams = {stream_name, TDM_N_STREAMS};
 const tdm_text_names tdm_text_passes = {pass_name, TDM_N_PASS_KINDS};
 const tdm_text_names tdm_text_op_kinds = {op_kind_name, TDM_N_OP_KINDS};
-
-_Static_assert(TDM_N_ROUTING_MODELS == 2, "routing_name knows two models");
 
 /* ---- header ---- */
 
@@ -192,6 +190,26 @@ static const tdm_text_field routing_fields[] = {
      .offset = AT(routing_spec.model),
      .names = &routing_models},
     {.key = "seed", .type = TDM_TEXT_U64, .offset = AT(routing_spec.seed)},
+    {.key = "exponent",
+     .type = TDM_TEXT_REAL,
+     .offset = AT(routing_spec.exponent),
+     .optional = true},
+    {.key = "concentration",
+     .type = TDM_TEXT_REAL,
+     .offset = AT(routing_spec.concentration),
+     .optional = true},
+    {.key = "hot_expert",
+     .type = TDM_TEXT_U32,
+     .offset = AT(routing_spec.hot_expert),
+     .optional = true},
+    {.key = "hot_share",
+     .type = TDM_TEXT_REAL,
+     .offset = AT(routing_spec.hot_share),
+     .optional = true},
+    {.key = "capacity_factor",
+     .type = TDM_TEXT_REAL,
+     .offset = AT(routing_spec.capacity_factor),
+     .optional = true},
     {.key = NULL},
 };
 static const tdm_text_field mesh_fields[] = {

@@ -28,7 +28,7 @@ typedef struct tdm_text_field {
     tdm_text_type type;
     size_t offset;
     const tdm_text_names *names; /* of an ENUM */
-    bool optional; /* left out when it has the value `fallback`; not for REAL, SIZE, STRING */
+    bool optional; /* left out when it has the value `fallback`; not for SIZE, STRING */
     unsigned fallback;
 } tdm_text_field;
 

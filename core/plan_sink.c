@@ -121,6 +121,16 @@ static uint64_t load(const tdm_text_field *field, const void *at)
     }
 }
 
+/* Whether an optional field has the value that reading assumes without it. */
+static bool has_fallback(const tdm_text_field *field, const void *at)
+{
+    double real;
+    if (field->type != TDM_TEXT_REAL)
+        return load(field, at) == field->fallback;
+    memcpy(&real, at, sizeof real);
+    return !(real < field->fallback) && !(real > field->fallback);
+}
+
 static void put_value(tdm_sink *s, const tdm_text_field *field, const void *at)
 {
     switch (field->type) {
@@ -150,7 +160,7 @@ void tdm_put_fields(tdm_sink *s, const tdm_text_field *fields, const void *base)
 {
     for (const tdm_text_field *field = fields; field->key; field++) {
         const void *at = (const char *)base + field->offset;
-        if (field->optional && load(field, at) == field->fallback)
+        if (field->optional && has_fallback(field, at))
             continue;
         tdm_put_char(s, ' ');
         tdm_put(s, field->key);

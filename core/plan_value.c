@@ -220,10 +220,13 @@ static bool read_field(tdm_text_reader *r, const tdm_text_field *field, tdm_toke
 static void store_fallback(const tdm_text_field *field, void *at)
 {
     uint64_t wide = field->fallback;
+    double real = field->fallback;
     if (field->type == TDM_TEXT_BOOL)
         *(bool *)at = field->fallback != 0;
     else if (field->type == TDM_TEXT_U64)
         memcpy(at, &wide, sizeof wide);
+    else if (field->type == TDM_TEXT_REAL)
+        memcpy(at, &real, sizeof real);
     else
         memcpy(at, &field->fallback, sizeof field->fallback);
 }

@@ -2,6 +2,7 @@
 #include "routing.h"
 
 #include <assert.h>
+#include <math.h>
 
 /* High and low half of a 64 x 64 bit product, folded: a fast mixing step.
  * Source: Wang Yi, wyhash (public domain), the "mum" function. */
@@ -81,12 +82,24 @@ static void balanced_experts(const tdm_routing_key *key, uint32_t position, uint
         experts[j] = (uint32_t)(((uint64_t)position * key->topk + j) % key->n_experts);
 }
 
+static void popular_experts(const tdm_routing_key *key, const tdm_popularity *popularity,
+                            uint64_t state, uint32_t position, uint32_t *experts)
+{
+    uint32_t ascending[TDM_ROUTING_MAX_TOPK];
+    for (uint32_t j = 0; j < key->topk; j++)
+        experts[j] = tdm_popularity_choose(popularity, draw(state, ((uint64_t)j << 32) | position),
+                                           ascending, j);
+}
+
 void tdm_routing_experts(const tdm_routing_key *key, uint32_t step, uint32_t layer, uint64_t sample,
                          uint32_t position, uint32_t *experts)
 {
     assert(key->topk <= key->n_experts);
     if (key->model == TDM_ROUTING_BALANCED)
         balanced_experts(key, position, experts);
+    else if (key->popularity)
+        popular_experts(key, &key->popularity[layer], sequence_state(key, step, layer, sample),
+                        position, experts);
     else
         uniform_experts(key, sequence_state(key, step, layer, sample), position, experts);
 }
@@ -101,7 +114,7 @@ static void count_run(const tdm_routing_key *key, uint32_t layer, uint64_t sampl
         return;
     }
     uint64_t state = sequence_state(key, 0, layer, sample);
-    if (key->topk == 2) {
+    if (key->topk == 2 && !key->popularity) {
         for (uint32_t p = from; p < to; p++) {
             uint64_t bits = draw(state, p);
             uint32_t first = below((uint32_t)bits, key->n_experts);
@@ -113,7 +126,10 @@ static void count_run(const tdm_routing_key *key, uint32_t layer, uint64_t sampl
     }
     for (uint32_t p = from; p < to; p++) {
         uint32_t experts[TDM_ROUTING_MAX_TOPK];
-        uniform_experts(key, state, p, experts);
+        if (key->popularity)
+            popular_experts(key, &key->popularity[layer], state, p, experts);
+        else
+            uniform_experts(key, state, p, experts);
         for (uint32_t j = 0; j < key->topk; j++)
             counts[experts[j]]++;
     }
@@ -137,52 +153,105 @@ static void count_rank(const tdm_plan *plan, const tdm_routing_key *key, uint32_
     }
 }
 
-static void fill_row(const tdm_plan *plan, const tdm_routing_key *key, uint32_t replica,
-                     uint32_t layer, uint32_t microbatch, uint32_t *scratch, uint32_t *sent,
-                     uint32_t *experts)
+uint64_t tdm_routing_capacity(const tdm_routing *spec, uint64_t tokens, uint32_t topk,
+                              uint32_t n_experts)
 {
-    uint32_t ep = plan->mesh.ep, n_local = key->n_experts / ep;
-    for (uint32_t src = 0; src < ep; src++) {
-        for (uint32_t i = 0; i < key->n_experts; i++)
-            scratch[i] = 0;
-        count_rank(plan, key, layer, microbatch, replica * ep + src, scratch);
-        for (uint32_t i = 0; i < key->n_experts; i++) {
-            sent[src * ep + i / n_local] += scratch[i];
-            experts[i] += scratch[i];
-        }
+    if (spec->capacity_factor <= 0)
+        return UINT64_MAX;
+    double capacity = ceil((double)(tokens * topk) / n_experts * spec->capacity_factor);
+    return capacity < 1e18 ? (uint64_t)capacity : UINT64_MAX;
+}
+
+tdm_code tdm_routing_key_make(tdm_arena *arena, const tdm_plan *plan, tdm_routing_key *key,
+                              tdm_error *err)
+{
+    const tdm_model *m = &plan->model;
+    const tdm_routing *spec = &plan->routing_spec;
+    tdm_routing_key k = {.model = spec->model,
+                         .seed = spec->seed,
+                         .n_experts = m->num_experts,
+                         .topk = m->moe_router_topk,
+                         .seq_length = plan->seq_length};
+    if (m->moe_router_topk == 0 || m->moe_router_topk > m->num_experts ||
+        m->moe_router_topk > TDM_ROUTING_MAX_TOPK)
+        return tdm_error_add(
+            err, TDM_E_INVALID, "model.moe_router_topk: %u: 1 to %u", m->moe_router_topk,
+            m->num_experts < TDM_ROUTING_MAX_TOPK ? m->num_experts : TDM_ROUTING_MAX_TOPK);
+    if (tdm_popularity_needed(spec->model)) {
+        tdm_code code = tdm_popularity_build(arena, spec, m->num_layers, k.n_experts, k.topk,
+                                             &k.popularity, err);
+        if (code != TDM_OK)
+            return code;
+    }
+    *key = k;
+    return TDM_OK;
+}
+
+/* What filling the table needs at hand. */
+typedef struct filling {
+    const tdm_plan *plan;
+    const tdm_routing_key *key;
+    const tdm_routing_table *table;
+    uint64_t capacity;
+    uint32_t *sent, *experts; /* of the table */
+    uint32_t *counts, *taken; /* [n_experts]: of one rank; of its replica's microbatch so far */
+} filling;
+
+/* Adds what one rank sends. An expert takes tokens in their order, and the ranks of a replica hold
+ * theirs in that order: so what is dropped follows from counts alone. */
+static void fill_rank(filling *f, uint32_t layer, uint32_t microbatch, uint32_t in_stage)
+{
+    const tdm_routing_table *t = f->table;
+    uint32_t n_local = t->n_experts / t->ep, replica = in_stage / t->ep, src = in_stage % t->ep;
+    uint64_t row = ((uint64_t)replica * t->n_layers + layer) * t->n_microbatches + microbatch;
+    uint32_t *sent = f->sent + (row * t->ep + src) * t->ep,
+             *experts = f->experts + row * t->n_experts;
+    bool first_of_replica = in_stage % f->plan->mesh.tp == 0;
+    for (uint32_t i = 0; i < t->n_experts; i++) {
+        f->counts[i] = 0;
+        f->taken[i] = first_of_replica ? 0 : f->taken[i];
+    }
+    count_rank(f->plan, f->key, layer, microbatch, in_stage, f->counts);
+    for (uint32_t i = 0; i < t->n_experts; i++) {
+        uint64_t room = f->capacity - f->taken[i];
+        uint32_t kept = f->counts[i] < room ? f->counts[i] : (uint32_t)room;
+        sent[i / n_local] += kept;
+        experts[i] += kept;
+        f->taken[i] += kept;
     }
 }
 
 tdm_code tdm_routing_table_build(tdm_arena *arena, const tdm_plan *plan, tdm_routing_table *table,
                                  tdm_error *err)
 {
-    const tdm_model *m = &plan->model;
     const tdm_mesh *mesh = &plan->mesh;
-    if (m->moe_router_topk == 0 || m->moe_router_topk > m->num_experts ||
-        m->moe_router_topk > TDM_ROUTING_MAX_TOPK)
-        return tdm_error_add(
-            err, TDM_E_INVALID, "model.moe_router_topk: %u: 1 to %u", m->moe_router_topk,
-            m->num_experts < TDM_ROUTING_MAX_TOPK ? m->num_experts : TDM_ROUTING_MAX_TOPK);
-    tdm_routing_key key = {plan->routing_spec.model, plan->routing_spec.seed, m->num_experts,
-                           m->moe_router_topk, plan->seq_length};
+    tdm_routing_key key;
+    tdm_code code = tdm_routing_key_make(arena, plan, &key, err);
+    if (code != TDM_OK)
+        return code;
     tdm_routing_table t = {.n_replicas = mesh->per_stage / (mesh->ep * mesh->etp),
-                           .n_layers = m->num_layers,
+                           .n_layers = plan->model.num_layers,
                            .n_microbatches = plan->num_microbatches,
                            .ep = mesh->ep,
-                           .n_experts = m->num_experts};
+                           .n_experts = key.n_experts};
     uint64_t rows = (uint64_t)t.n_replicas * t.n_layers * t.n_microbatches;
-    uint32_t *sent = TDM_ALLOC(arena, uint32_t, rows * t.ep * t.ep);
-    uint32_t *experts = TDM_ALLOC(arena, uint32_t, rows * t.n_experts);
-    uint32_t *scratch = TDM_ALLOC(arena, uint32_t, t.n_experts);
-    uint64_t row = 0;
-    for (uint32_t replica = 0; replica < t.n_replicas; replica++)
-        for (uint32_t layer = 0; layer < t.n_layers; layer++)
-            for (uint32_t mb = 0; mb < t.n_microbatches; mb++, row++)
-                if (tdm_model_layer_has_experts(m, layer))
-                    fill_row(plan, &key, replica, layer, mb, scratch, sent + row * t.ep * t.ep,
-                             experts + row * t.n_experts);
-    t.sent = sent;
-    t.experts = experts;
+    uint64_t tokens = (uint64_t)plan->micro_batch_size * plan->seq_length;
+    filling f = {.plan = plan,
+                 .key = &key,
+                 .table = &t,
+                 .capacity =
+                     tdm_routing_capacity(&plan->routing_spec, tokens, key.topk, key.n_experts),
+                 .sent = TDM_ALLOC(arena, uint32_t, rows * t.ep * t.ep),
+                 .experts = TDM_ALLOC(arena, uint32_t, rows * t.n_experts),
+                 .counts = TDM_ALLOC(arena, uint32_t, t.n_experts),
+                 .taken = TDM_ALLOC(arena, uint32_t, t.n_experts)};
+    for (uint32_t layer = 0; layer < t.n_layers; layer++)
+        for (uint32_t mb = 0;
+             mb < t.n_microbatches && tdm_model_layer_has_experts(&plan->model, layer); mb++)
+            for (uint32_t in_stage = 0; in_stage < t.n_replicas * t.ep; in_stage++)
+                fill_rank(&f, layer, mb, in_stage);
+    t.sent = f.sent;
+    t.experts = f.experts;
     *table = t;
     return TDM_OK;
 }

@@ -4,7 +4,7 @@
 #ifndef TDM_ROUTING_H
 #define TDM_ROUTING_H
 
-#include "plan.h"
+#include "popularity.h"
 
 #define TDM_ROUTING_MAX_TOPK 64u
 
@@ -12,7 +12,18 @@ typedef struct tdm_routing_key {
     tdm_routing_model model;
     uint64_t seed;
     uint32_t n_experts, topk, seq_length;
+    const tdm_popularity *popularity; /* [layer]; NULL: all experts alike */
 } tdm_routing_key;
+
+/* What a plan's mesh-independent parts say of its routing. */
+tdm_code tdm_routing_key_make(tdm_arena *arena, const tdm_plan *plan, tdm_routing_key *key,
+                              tdm_error *err);
+
+/* Token-expert pairs that one expert takes of a microbatch of one replica, `tokens` tokens;
+ * UINT64_MAX without a capacity factor. Source: Megatron-LM, get_capacity of
+ * megatron/core/transformer/moe/moe_utils.py, which counts the tokens of one rank. */
+uint64_t tdm_routing_capacity(const tdm_routing *spec, uint64_t tokens, uint32_t topk,
+                              uint32_t n_experts);
 
 /* Writes the topk distinct experts of one token, in order of choice. sample counts over the global
  * batch. */
@@ -21,7 +32,8 @@ void tdm_routing_experts(const tdm_routing_key *key, uint32_t step, uint32_t lay
 
 /* Fills the plan's routing table for step 0 from its mesh and routing spec. Token order within a
  * microbatch is sample by sample; TP rank i of a replica dispatches the i-th of tp equal runs of
- * that order. Needs micro_batch_size * seq_length divisible by tp. */
+ * that order. Pairs that come when their expert has reached its capacity, in that order, are
+ * dropped. Needs micro_batch_size * seq_length divisible by tp. */
 tdm_code tdm_routing_table_build(tdm_arena *arena, const tdm_plan *plan, tdm_routing_table *table,
                                  tdm_error *err);
 

@@ -28,14 +28,32 @@ typedef struct tdm_training {
 } tdm_training;
 
 typedef enum tdm_routing_model {
-    TDM_ROUTING_UNIFORM,  /* every token draws its experts at random, all equally likely */
-    TDM_ROUTING_BALANCED, /* every expert gets exactly its share */
+    TDM_ROUTING_UNIFORM,   /* every token draws its experts at random, all equally likely */
+    TDM_ROUTING_BALANCED,  /* every expert gets exactly its share */
+    TDM_ROUTING_ZIPF,      /* the i-th most popular expert of a layer has weight i^-exponent */
+    TDM_ROUTING_DIRICHLET, /* each layer's popularity is drawn from a symmetric Dirichlet */
+    TDM_ROUTING_HOT,       /* one expert has a given share, the others are alike */
+    TDM_ROUTING_RECORDED,  /* popularity as a file says */
     TDM_N_ROUTING_MODELS
 } tdm_routing_model;
+
+/* Weights of the experts of each layer as read from a file (routing_csv.h). */
+typedef struct tdm_routing_record {
+    const char *path; /* as it was opened */
+    uint32_t n_layers, n_experts;
+    const double *weights; /* [layer][expert], at least 0 */
+} tdm_routing_record;
 
 typedef struct tdm_routing {
     tdm_routing_model model;
     uint64_t seed;
+    double exponent;        /* zipf */
+    double concentration;   /* dirichlet: large is even, small is skewed */
+    uint32_t hot_expert;    /* hot: which one, in every layer */
+    double hot_share;       /* hot: its probability in a token's first choice */
+    double capacity_factor; /* an expert takes at most this times its even share of a microbatch of
+                             * one replica, in token order; 0: all */
+    const tdm_routing_record *record; /* recorded; NULL in plans read back from text */
 } tdm_routing;
 
 /* Times of the passes of one stage, for scenarios without a model. Arrays are [pp]. */
@@ -98,7 +116,7 @@ tdm_code tdm_scenario_error(const tdm_scenario *scenario, const char *key, tdm_e
 tdm_code tdm_scenario_key(tdm_arena *arena, const char *key, const char *mark,
                           const char **canonical, const char **brief, tdm_error *err);
 
-const char *tdm_routing_model_name(tdm_routing_model model); /* "uniform", "balanced" */
+const char *tdm_routing_model_name(tdm_routing_model model); /* "uniform", "balanced" ... */
 const char *tdm_recompute_name(tdm_recompute recompute);     /* "none", "selective", "full" */
 
 #endif

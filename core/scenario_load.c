@@ -12,7 +12,9 @@
 const char *tdm_routing_model_name(tdm_routing_model model)
 {
     static const char *const names[TDM_N_ROUTING_MODELS] = {
-        [TDM_ROUTING_UNIFORM] = "uniform", [TDM_ROUTING_BALANCED] = "balanced"};
+        [TDM_ROUTING_UNIFORM] = "uniform", [TDM_ROUTING_BALANCED] = "balanced",
+        [TDM_ROUTING_ZIPF] = "zipf",       [TDM_ROUTING_DIRICHLET] = "dirichlet",
+        [TDM_ROUTING_HOT] = "hot",         [TDM_ROUTING_RECORDED] = "recorded"};
     assert((unsigned)model < TDM_N_ROUTING_MODELS);
     return names[model];
 }
@@ -87,7 +89,8 @@ static void set_defaults(tdm_scenario_source *read)
     read->training = (tdm_training){
         .dtype = TDM_DTYPE_BF16, .grad_dtype = TDM_DTYPE_FP32, .clip_grad = 1, .train = true};
     read->fp32_grads = true;
-    read->routing = (tdm_routing){.model = TDM_ROUTING_UNIFORM, .seed = 1234};
+    read->routing = (tdm_routing){
+        .model = TDM_ROUTING_UNIFORM, .seed = 1234, .exponent = 1, .concentration = 1};
 }
 
 /* What is independent of the rest goes into the scenario as it is. */
@@ -123,6 +126,7 @@ static void read_parts(tdm_scenario_loader *loader)
     }
     tdm_scenario_read_targets(loader);
     tdm_scenario_read_layout(loader);
+    tdm_scenario_read_routing(loader);
     tdm_scenario_check(loader);
 }
 

@@ -18,6 +18,8 @@ typedef struct tdm_scenario_source {
     tdm_training training;
     bool fp32_grads; /* accumulate_allreduce_grads_in_fp32 */
     tdm_routing routing;
+    const char *recorded; /* routing.csv */
+    bool pad_to_capacity;
     uint64_t memory_limit_bytes;
 } tdm_scenario_source;
 
@@ -45,6 +47,9 @@ void tdm_scenario_read_times(tdm_scenario_loader *loader);
 /* scenario_schedule.c: schedule.csv; parallel.pipeline_model_parallel_layout (after the model). */
 void tdm_scenario_read_order(tdm_scenario_loader *loader);
 void tdm_scenario_read_layout(tdm_scenario_loader *loader);
+
+/* scenario_routing.c: parameters of the routing model, its file (after the model). */
+void tdm_scenario_read_routing(tdm_scenario_loader *loader);
 
 /* scenario_targets.c */
 void tdm_scenario_read_targets(tdm_scenario_loader *loader);

@@ -41,8 +41,14 @@ static tdm_code unknown_figure(const tdm_node *node, tdm_error *err)
 /* Figures that pass times say nothing about. */
 static bool needs_model(const char *figure)
 {
-    static const char *const names[] = {"tokens_per_s", "mfu", "hfu", "peak_memory_bytes",
-                                        "expert_efficiency"};
+    static const char *const names[] = {"tokens_per_s",
+                                        "mfu",
+                                        "hfu",
+                                        "peak_memory_bytes",
+                                        "expert_efficiency",
+                                        "hot_rank_share",
+                                        "hot_expert_share",
+                                        "dropped_fraction"};
     for (size_t i = 0; i < TDM_COUNT(names); i++)
         if (strcmp(names[i], figure) == 0)
             return true;

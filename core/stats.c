@@ -2,6 +2,7 @@
 #include "stats.h"
 
 #include <gsl/gsl_cdf.h>
+#include <gsl/gsl_randist.h>
 #include <gsl/gsl_statistics_double.h>
 
 double tdm_stats_mean(const double *values, size_t n)
@@ -22,4 +23,17 @@ double tdm_stats_sd(const double *values, size_t n)
 double tdm_stats_normal_quantile(double p)
 {
     return gsl_cdf_ugaussian_Pinv(p);
+}
+
+void tdm_stats_dirichlet(uint64_t seed, double concentration, size_t n, double *shares)
+{
+    tdm_arena scratch = {0};
+    double *alpha = TDM_ALLOC(&scratch, double, n);
+    for (size_t i = 0; i < n; i++)
+        alpha[i] = concentration;
+    gsl_rng *rng = gsl_rng_alloc(gsl_rng_mt19937); /* aborts when out of memory, as arenas do */
+    gsl_rng_set(rng, (unsigned long)(seed ^ seed >> 32) & 0xFFFFFFFFul);
+    gsl_ran_dirichlet(rng, n, alpha, shares);
+    gsl_rng_free(rng);
+    tdm_arena_free(&scratch);
 }

@@ -15,4 +15,8 @@ double tdm_stats_sd(const double *values, size_t n);
 /* The value that a standard normal variable stays below with probability p, 0 < p < 1. */
 double tdm_stats_normal_quantile(double p);
 
+/* Shares [n] drawn from a symmetric Dirichlet distribution: at least 0, together 1. The same seed
+ * gives the same shares. */
+void tdm_stats_dirichlet(uint64_t seed, double concentration, size_t n, double *shares);
+
 #endif

@@ -222,7 +222,8 @@ tdm_scenario support_scenario(tdm_arena *arena, const support_spec *spec)
         .num_microbatches = or_default(spec->microbatches, 4),
         .micro_batch_size = or_default(spec->micro_batch, 2),
         .seq_length = or_default(spec->seq, 32),
-        .routing = {spec->balanced ? TDM_ROUTING_BALANCED : TDM_ROUTING_UNIFORM, 1234}};
+        .routing = {.model = spec->balanced ? TDM_ROUTING_BALANCED : TDM_ROUTING_UNIFORM,
+                    .seed = 1234}};
 }
 
 static const double *repeat(tdm_arena *arena, double value, uint32_t n)

@@ -174,6 +174,18 @@ static void draw_layout(draw *d)
     p->distributed_optimizer = coin(d);
 }
 
+/* Every model but the recorded one; each parameter means something to one of them only. */
+static void draw_routing(draw *d)
+{
+    d->sc->routing = (tdm_routing){.model = (tdm_routing_model)below(d, TDM_ROUTING_RECORDED),
+                                   .seed = d->state,
+                                   .exponent = 0.25 * below(d, 9),
+                                   .concentration = 0.1 * (1 + below(d, 50)),
+                                   .hot_expert = below(d, d->sc->model.num_experts),
+                                   .hot_share = 0.05 + 0.1 * below(d, 9),
+                                   .capacity_factor = coin(d) ? 0 : 0.5 * (1 + below(d, 4))};
+}
+
 static void draw_experts(draw *d)
 {
     tdm_model *m = &d->sc->model;
@@ -197,7 +209,7 @@ static void draw_experts(draw *d)
     }
     if (tdm_model_n_expert_layers(m) == 0)
         m->first_k_dense_replace = m->moe_layer_freq = m->moe_layer_offset = 0;
-    d->sc->routing = (tdm_routing){coin(d) ? TDM_ROUTING_UNIFORM : TDM_ROUTING_BALANCED, d->state};
+    draw_routing(d);
 }
 
 static void draw_model(draw *d)

@@ -167,6 +167,30 @@ static void test_agreement_over_layouts(void **state)
     assert_true(n_exclusive >= support_n_specs / 2);
 }
 
+/* The same under skewed routing with drops: all-to-alls of uneven sizes. */
+static void test_agreement_under_skew(void **state)
+{
+    (void)state;
+    size_t n_exclusive = 0, n = 0;
+    for (size_t i = 0; i < support_n_specs; i++) {
+        if (support_specs[i].experts == 0)
+            continue;
+        tdm_arena arena = {0};
+        tdm_scenario sc = support_scenario(&arena, &support_specs[i]);
+        sc.routing = (tdm_routing){.model = TDM_ROUTING_ZIPF,
+                                   .seed = 5,
+                                   .exponent = 1.2,
+                                   .capacity_factor = i % 2 ? 1.5 : 0};
+        tdm_plan plan = support_plan(&arena, &sc);
+        tdm_machine machine = support_machine(&sc);
+        both b = run_both(&arena, &plan, &machine);
+        n_exclusive += !check_agreement(&plan, &sc.topology, &b);
+        n++;
+        tdm_arena_free(&arena);
+    }
+    assert_true(n >= 2 && n_exclusive >= 1);
+}
+
 /* Every schedule on pass times: nothing is shared, so all ops are equal. */
 static void test_agreement_over_schedules(void **state)
 {
@@ -433,6 +457,7 @@ int main(void)
              (long)getpid());
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_agreement_over_layouts),
+        cmocka_unit_test(test_agreement_under_skew),
         cmocka_unit_test(test_agreement_over_schedules),
         cmocka_unit_test(test_agreement_over_topologies),
         cmocka_unit_test(test_tiny_differences_survive),

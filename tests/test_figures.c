@@ -401,7 +401,7 @@ static void test_experts(void **state)
 {
     (void)state;
     tdm_arena arena = {0};
-    static const uint32_t sent[] = {3, 1, 1, 3, 4, 0, 2, 2};
+    static const uint32_t sent[] = {3, 1, 1, 3, 4, 0, 2, 2}, experts[] = {4, 4, 6, 2};
     tdm_op ops[] = {collective(TDM_OP_ALL_TO_ALL, TDM_STREAM_EP, TDM_GROUP_EP, TDM_PASS_F),
                     collective(TDM_OP_ALL_TO_ALL, TDM_STREAM_EP, TDM_GROUP_EP, TDM_PASS_F)};
     ops[0].u.collective.token_bytes = ops[1].u.collective.token_bytes = 10;
@@ -409,11 +409,20 @@ static void test_experts(void **state)
     const tdm_kind kinds[] = {{.name = "body", .templates[TDM_PASS_F] = {ops, 2}}};
     const tdm_pass passes[] = {{TDM_PASS_F, 0, 0}, {TDM_PASS_F, 0, 1}};
     tdm_plan plan = make_plan(&arena, 2, 1, kinds, passes, 2, (tdm_template){NULL, 0});
-    plan.routing = (tdm_routing_table){
-        .n_replicas = 1, .n_layers = 1, .n_microbatches = 2, .ep = 2, .n_experts = 2, .sent = sent};
+    plan.routing = (tdm_routing_table){.n_replicas = 1,
+                                       .n_layers = 1,
+                                       .n_microbatches = 2,
+                                       .ep = 2,
+                                       .n_experts = 2,
+                                       .sent = sent,
+                                       .experts = experts};
     const tdm_span spans[] = {{0, 1}, {1, 2}, {2, 3}, {3, 4}, {0, 1}, {1, 2}, {2, 3}, {3, 4}};
     tdm_figures f = figures_of(&arena, &plan, 0, spans);
     NEAR(f.expert_efficiency, (1 + 4.0 / 6) / 2);
+    NEAR(f.hot_rank_share, 10 / 8.0);
+    NEAR(f.hot_expert_share, 10 / 8.0);
+    assert_int_equal(f.hot_rank, 0);
+    assert_int_equal(f.hot_expert, 0);
     /* Rank 0 sends 4 + 4 tokens and gives 4 + 6 back, rank 1 sends 4 + 4 and gives 4 + 2 back. */
     assert_int_equal(find_comm(&f, TDM_OP_ALL_TO_ALL, TDM_GROUP_EP)->bytes,
                      (8 + 10 + 8 + 6) * 10 / 2);

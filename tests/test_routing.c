@@ -8,19 +8,23 @@
 
 #include <cmocka.h>
 
-static tdm_routing_key key_of(const tdm_plan *plan)
+static tdm_routing_key key_of(tdm_arena *arena, const tdm_plan *plan)
 {
-    return (tdm_routing_key){plan->routing_spec.model, plan->routing_spec.seed,
-                             plan->model.num_experts, plan->model.moe_router_topk,
-                             plan->seq_length};
+    tdm_routing_key key;
+    assert_int_equal(tdm_routing_key_make(arena, plan, &key, NULL), TDM_OK);
+    return key;
 }
 
 static void test_experts_are_distinct_and_in_range(void **state)
 {
     (void)state;
     for (uint32_t topk = 1; topk <= 8; topk++)
-        for (int model = 0; model < TDM_N_ROUTING_MODELS; model++) {
-            tdm_routing_key key = {(tdm_routing_model)model, 7, 8, topk, 64};
+        for (int model = 0; model <= TDM_ROUTING_BALANCED; model++) {
+            tdm_routing_key key = {.model = (tdm_routing_model)model,
+                                   .seed = 7,
+                                   .n_experts = 8,
+                                   .topk = topk,
+                                   .seq_length = 64};
             for (uint32_t p = 0; p < 500; p++) {
                 uint32_t experts[8], seen = 0;
                 tdm_routing_experts(&key, 0, 3, 5, p, experts);
@@ -39,7 +43,8 @@ static void test_pairs_are_uniform(void **state)
 {
     (void)state;
     enum { N = 8, DRAWS = 560000 };
-    tdm_routing_key key = {TDM_ROUTING_UNIFORM, 99, N, 2, 1000};
+    tdm_routing_key key = {
+        .model = TDM_ROUTING_UNIFORM, .seed = 99, .n_experts = N, .topk = 2, .seq_length = 1000};
     static uint32_t counts[N][N];
     memset(counts, 0, sizeof counts);
     for (uint32_t i = 0; i < DRAWS; i++) {
@@ -62,7 +67,7 @@ static void check_table(const support_spec *spec)
     tdm_arena arena = {0};
     tdm_scenario scenario = support_scenario(&arena, spec);
     tdm_plan plan = support_plan(&arena, &scenario);
-    tdm_routing_key key = key_of(&plan);
+    tdm_routing_key key = key_of(&arena, &plan);
     const tdm_mesh *mesh = &plan.mesh;
     uint32_t n_local = key.n_experts / mesh->ep, tokens = plan.micro_batch_size * plan.seq_length;
     for (uint32_t layer = 0; layer < plan.model.num_layers; layer++)
