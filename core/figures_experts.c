@@ -32,7 +32,8 @@ static double dropped(const tdm_plan *plan)
     const tdm_routing_table *t = &plan->routing;
     uint64_t n_rows = (uint64_t)t->n_replicas * t->n_layers * t->n_microbatches, kept = 0;
     double offered = (double)plan->micro_batch_size * plan->seq_length * plan->mesh.dp *
-                     plan->model.moe_router_topk * t->n_layers * t->n_microbatches;
+                     plan->model.moe_router_topk * tdm_model_n_expert_layers(&plan->model) *
+                     t->n_microbatches;
     for (uint64_t i = 0; i < n_rows * t->ep * t->ep; i++)
         kept += t->sent[i];
     return offered > (double)kept ? 1 - (double)kept / offered : 0;

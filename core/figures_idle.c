@@ -39,7 +39,7 @@ static tdm_activity stream_activity(tdm_sweep *sweep, uint32_t stream, double ti
     }
     *comm = program->comm[ops[i]];
     double arrived_s = sweep->run->arrived_s[sweep->run->call_of[*comm]];
-    if (arrived_s > time_s && arrived_s < span->end_s) {
+    if (arrived_s > time_s) {
         *until_s = least(*until_s, arrived_s);
         return tdm_op_is_p2p(program->ops[ops[i]].op->kind) ? TDM_ACTIVITY_P2P_WAIT
                                                             : TDM_ACTIVITY_WAIT;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 typedef struct builder {
-    uint32_t p, v, m;
+    uint32_t p, v, m, send_lag;
     bool train;
     tdm_fold_order *order;
     tdm_fold_pass *passes;
@@ -112,12 +112,14 @@ static bool pair_transfers(tdm_arena *arena, builder *b)
 /* The transfers out of its own buffers that a pass waits for. */
 static void find_sent(builder *b, uint32_t stage, uint32_t *of_forward, uint32_t *of_backward)
 {
-    uint32_t last[2] = {TDM_FOLD_NONE, TDM_FOLD_NONE}; /* three passes before or earlier */
+    uint32_t last[2] = {TDM_FOLD_NONE, TDM_FOLD_NONE}; /* lag passes before or earlier */
+    uint32_t lag = b->send_lag + 1;
     for (uint32_t i = b->first[stage]; i < b->first[stage + 1]; i++) {
         tdm_fold_pass *pass = &b->passes[i];
         uint32_t work = pass->chunk * b->m + b->microbatch[i];
-        if (i >= b->first[stage] + 3 && pass[-3].send != TDM_FOLD_NONE)
-            last[direction_of(&pass[-3])] = pass[-3].send;
+        const tdm_fold_pass *past = i >= b->first[stage] + lag ? &b->passes[i - lag] : NULL;
+        if (past && past->send != TDM_FOLD_NONE)
+            last[direction_of(past)] = past->send;
         switch (pass->kind) {
         case TDM_PASS_F:
             of_forward[work] = pass->send;
@@ -225,6 +227,7 @@ tdm_fold_order *tdm_fold_order_new(tdm_arena *arena, const tdm_schedule *schedul
     tdm_fold_order *order = TDM_ALLOC(arena, tdm_fold_order, 1);
     builder b = {.p = shape->n_stages,
                  .v = shape->n_chunks,
+                 .send_lag = tdm_schedule_send_lag(schedule, shape->n_microbatches),
                  .m = shape->n_microbatches,
                  .train = !schedule->forward_only,
                  .order = order};

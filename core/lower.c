@@ -17,6 +17,7 @@ tdm_dims tdm_lower_dims(const tdm_scenario *sc, const tdm_schedule *schedule)
                   .vpp = p->vpp,
                   .sequence_parallel = p->sequence_parallel && p->tp > 1,
                   .train = sc->training.train && !schedule->forward_only,
+                  .send_lag = tdm_schedule_send_lag(schedule, sc->num_microbatches),
                   .split =
                       tdm_schedule_splits(schedule, &(tdm_schedule_shape){.table = sc->pass_table}),
                   .element = tdm_dtype_bytes(sc->training.dtype)};

@@ -31,7 +31,8 @@ typedef struct tdm_dims {
     bool mixed; /* some layers have experts, some a dense MLP */
     bool sequence_parallel;
     bool train;
-    bool split; /* passes B and W apart */
+    uint32_t send_lag; /* passes after which compute waits for a sent gradient */
+    bool split;        /* passes B and W apart */
 } tdm_dims;
 
 typedef struct tdm_draft_op {

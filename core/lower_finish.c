@@ -176,7 +176,7 @@ static void first_compute_waits(const tdm_dims *dims, tdm_pass_kind pass, tdm_dr
         /* Its gradient has come back, so the activation has long been sent. */
         add_wait(op, waits, TDM_STREAM_PP_SEND, TDM_WAIT_FORWARD, 0);
         if (pass == TDM_PASS_BW)
-            add_wait(op, waits, TDM_STREAM_PP_SEND_GRAD, TDM_WAIT_PASS, 2);
+            add_wait(op, waits, TDM_STREAM_PP_SEND_GRAD, TDM_WAIT_PASS, dims->send_lag);
         break;
     default:
         add_wait(op, waits, TDM_STREAM_PP_SEND_GRAD, TDM_WAIT_BACKWARD, 0);

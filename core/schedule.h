@@ -41,6 +41,7 @@ typedef struct tdm_schedule {
     bool splits_backward; /* passes B and W apart; otherwise BW */
     bool forward_only;
     bool chunked;     /* can order more than one chunk per stage */
+    bool holds_sends; /* gradients may lie a whole chunk's backwards before they are taken */
     bool needs_times; /* shape->times must be given */
     bool needs_table; /* shape->table must be given; it says what is split */
     /* Why the schedule cannot order this shape, ending in what it accepts; NULL: it can. May be
@@ -60,6 +61,12 @@ const char *tdm_schedule_refuse(const tdm_schedule *schedule, const tdm_schedule
 
 /* Whether the backward comes as passes B and W apart. */
 bool tdm_schedule_splits(const tdm_schedule *schedule, const tdm_schedule_shape *shape);
+
+/* How many passes later a sent gradient's buffer must be free, in passes W apart or not. */
+static inline uint32_t tdm_schedule_send_lag(const tdm_schedule *schedule, uint32_t n_microbatches)
+{
+    return schedule->holds_sends ? n_microbatches : 2;
+}
 
 /* For schedules: a list of passes that counts past its capacity. */
 typedef struct tdm_pass_list {

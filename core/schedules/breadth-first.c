@@ -23,5 +23,6 @@ const tdm_schedule tdm_schedule_breadth_first = {
     .name = "breadth-first",
     .summary = "chunk by chunk, all microbatches each; keeps the activations of every microbatch",
     .chunked = true,
+    .holds_sends = true,
     .order = order,
 };

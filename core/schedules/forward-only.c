@@ -7,9 +7,12 @@ static uint32_t order(tdm_arena *scratch, const tdm_schedule_shape *shape, uint3
     (void)scratch;
     (void)stage;
     tdm_pass_list list = {passes, capacity, 0};
-    for (uint32_t c = 0; c < shape->n_chunks; c++)
-        for (uint32_t i = 0; i < shape->n_microbatches; i++)
-            tdm_schedule_put(&list, TDM_PASS_F, c, i);
+    /* In groups of p, so that no microbatch waits at the corner from the last stage to the first.
+     */
+    for (uint32_t from = 0; from < shape->n_microbatches; from += shape->n_stages)
+        for (uint32_t c = 0; c < shape->n_chunks; c++)
+            for (uint32_t i = from; i < from + shape->n_stages && i < shape->n_microbatches; i++)
+                tdm_schedule_put(&list, TDM_PASS_F, c, i);
     return list.n;
 }
 
