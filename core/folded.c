@@ -91,6 +91,10 @@ const char *tdm_fold_refuse(const tdm_scenario *scenario, const tdm_fold_choice 
     if ((scenario->stage_layers || scenario->pass_times.given) &&
         (p->pp != scenario->parallel.pp || p->vpp != scenario->parallel.vpp))
         return "the scenario says what each stage holds";
+    const tdm_routing *routing = &scenario->routing;
+    bool even = routing->model == TDM_ROUTING_UNIFORM || routing->model == TDM_ROUTING_BALANCED;
+    if (scenario->model.num_experts > 0 && (!even || routing->capacity_factor > 0))
+        return "the folded evaluation knows uniform and balanced routing without capacity only";
     if (!scenario->pass_times.given) {
         const char *refusal = refuse_model(scenario, p);
         if (refusal)

@@ -94,7 +94,7 @@ static void random_layouts(void **state)
         tdm_arena arena = {0};
         random_scenario *drawn = TDM_ALLOC(&arena, random_scenario, 1);
         random_scenario_draw(&arena, TANDEM_SOURCE_ROOT, seed, drawn);
-        drawn->scenario.routing.model = TDM_ROUTING_BALANCED;
+        drawn->scenario.routing = (tdm_routing){.model = TDM_ROUTING_BALANCED};
         if (is_uniform(&drawn->scenario)) {
             compare(&arena, drawn);
             n_compared++;
@@ -129,7 +129,7 @@ static void reference(void **state)
         tdm_figures got = folded(&arena, &sc);
         for (const tdm_figure_info *info = tdm_figure_infos; info->name; info++) {
             double a = tdm_figures_get(&want, info->name), b = tdm_figures_get(&got, info->name);
-            bool call = strstr(info->name, "_all_") != NULL;
+            bool call = strstr(info->name, "_all_") || strncmp(info->name, "hot_", 4) == 0;
             if (!call && fabs(a - b) > 0.01 * fabs(a) + 0.01 * (strcmp(info->unit, "") == 0))
                 fail_msg("%s: %s %g, not %g", names[i], info->name, b, a);
         }
