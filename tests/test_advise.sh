@@ -83,5 +83,9 @@ advise 2 "$reference" --format xml
 advise 0 "$reference" --benchmark --keep tp
 says 'plans a second'
 
+# Skewed routing is not weighed: said, not guessed.
+advise 2 "$root/scenarios/moe-30b-16gpu-zipf.yaml" --engine analytic
+says 'advise knows uniform and balanced routing without capacity only'
+
 [ "$bad" -eq 0 ] && echo 'advise finds what it should'
 exit "$bad"

@@ -206,9 +206,24 @@ static int publish(tdm_arena *arena, const arguments *a, tdm_folded *folded,
     return code == TDM_OK && a->enforce && !met ? TDM_E_INFEASIBLE : code;
 }
 
+/* The folded evaluation behind the search weighs even routing only. */
+static bool is_skewed(const tdm_scenario *scenario)
+{
+    const tdm_routing *routing = &scenario->routing;
+    bool even = routing->model == TDM_ROUTING_UNIFORM || routing->model == TDM_ROUTING_BALANCED;
+    bool experts = !scenario->pass_times.given && scenario->model.num_experts > 0;
+    return experts && (!even || routing->capacity_factor > 0);
+}
+
 static int search(tdm_arena *arena, const arguments *a, const tdm_scenario *scenario,
                   tdm_error *err)
 {
+    if (is_skewed(scenario))
+        return tdm_cli_complain(
+            TDM_E_INVALID,
+            "%s: advise knows uniform and balanced routing without capacity only "
+            "(--set routing.model=uniform --set routing.capacity_factor=null)",
+            scenario->path);
     tdm_folded *folded = tdm_folded_new(scenario);
     tdm_advise_result result = {.scenario = scenario};
     tdm_fold_choice now = tdm_fold_choice_of(scenario);
