@@ -70,7 +70,7 @@ static void issue(player *p)
             p->issue_s[i] = time_s;
             time_s += map_of(p, &p->order->passes[i])->time.issue_s;
         }
-        p->run->end_of_passes_s[s] = time_s; /* for now: when the O pass is issued */
+        p->run->end_of_passes_s[s] = time_s; /* the O pass is issued then, and moves it */
     }
 }
 
