@@ -3,10 +3,7 @@
 #include "advise.h"
 #include "predict.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* The first line of the messages, for one line of a report. */
 static const char *first_line(tdm_arena *arena, const tdm_error *err)
@@ -18,21 +15,10 @@ static tdm_code predict(tdm_arena *arena, const tdm_advise_options *options,
                         const tdm_scenario *scenario, const tdm_advise_plan *plan,
                         tdm_result *result, tdm_error *err)
 {
-    const char *temporary = getenv("TMPDIR");
-    char *folder =
-        tdm_arena_printf(arena, "%s/tandem-XXXXXX", temporary && temporary[0] ? temporary : "/tmp");
-    if (!mkdtemp(folder))
-        return tdm_error_add(err, TDM_E_INTERNAL, "%s: %s", folder, strerror(errno));
-    tdm_predict_options predict = {.root = options->root,
-                                   .scenario_path = options->path,
-                                   .engine = options->engine,
-                                   .platform_path =
-                                       tdm_arena_printf(arena, "%s/platform.xml", folder)};
+    tdm_predict_options predict = {
+        .root = options->root, .scenario_path = options->path, .engine = options->engine};
     predict.sets = tdm_advise_sets(arena, scenario, &plan->choice, &options->sets, &predict.n_sets);
-    tdm_code code = tdm_predict(arena, &predict, result, err);
-    unlink(predict.platform_path);
-    rmdir(folder);
-    return code;
+    return tdm_predict(arena, &predict, result, err);
 }
 
 void tdm_advise_confirm(tdm_arena *arena, const tdm_advise_options *options,

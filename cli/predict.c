@@ -11,13 +11,12 @@
 #include <string.h>
 
 /* Runs the plan on the chosen engine and takes its figures. */
-static tdm_code run_plan(tdm_arena *arena, const tdm_result *result, const char *platform_path,
-                         const tdm_layout *layouts, tdm_prediction *p, tdm_error *err)
+static tdm_code run_plan(tdm_arena *arena, const tdm_result *result, const tdm_layout *layouts,
+                         tdm_prediction *p, tdm_error *err)
 {
-    tdm_code code =
-        strcmp(result->engine, "sim") == 0
-            ? tdm_sim_run(arena, &p->plan, &result->machine, platform_path, &p->trace, err)
-            : tdm_analytic_run(arena, &p->plan, &result->machine, &p->trace, err);
+    tdm_code code = strcmp(result->engine, "sim") == 0
+                        ? tdm_sim_run(arena, &p->plan, &result->machine, NULL, &p->trace, err)
+                        : tdm_analytic_run(arena, &p->plan, &result->machine, &p->trace, err);
     if (code != TDM_OK)
         return code;
     return tdm_figures_compute(arena, &p->plan, &p->trace, layouts, &result->machine, &p->figures,
@@ -75,8 +74,7 @@ static tdm_code write_plan_text(tdm_arena *arena, tdm_result *result, tdm_error 
     return code;
 }
 
-static tdm_code predict_step(tdm_arena *arena, const tdm_predict_options *options,
-                             tdm_result *result, tdm_error *err)
+static tdm_code predict_step(tdm_arena *arena, tdm_result *result, tdm_error *err)
 {
     const tdm_scenario *scenario = &result->scenario;
     tdm_code code = tdm_lower(arena, scenario, scenario->schedule, scenario->num_microbatches,
@@ -90,13 +88,12 @@ static tdm_code predict_step(tdm_arena *arena, const tdm_predict_options *option
     if (code == TDM_OK)
         code = lay_out(arena, result, err);
     if (code == TDM_OK)
-        code = run_plan(arena, result, options->platform_path, result->layouts, &result->step, err);
+        code = run_plan(arena, result, result->layouts, &result->step, err);
     return code;
 }
 
 /* The latency of a forward pass: one microbatch, forward only, on the same machine and engine. */
-static tdm_code predict_forward(tdm_arena *arena, const tdm_predict_options *options,
-                                tdm_result *result, tdm_error *err)
+static tdm_code predict_forward(tdm_arena *arena, tdm_result *result, tdm_error *err)
 {
     tdm_verify_report report;
     tdm_code code =
@@ -106,7 +103,7 @@ static tdm_code predict_forward(tdm_arena *arena, const tdm_predict_options *opt
         code = tdm_verify_plan(&result->forward.plan, &report, err);
     }
     if (code == TDM_OK)
-        code = run_plan(arena, result, options->platform_path, NULL, &result->forward, err);
+        code = run_plan(arena, result, NULL, &result->forward, err);
     if (code != TDM_OK)
         return code;
     result->forward.figures.forward_latency_s = result->forward.figures.step_time_s;
@@ -132,9 +129,9 @@ tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options
 {
     result->engine = options->engine;
     result->machine = (tdm_machine){&result->scenario.topology, &result->scenario.device};
-    tdm_code code = predict_step(arena, options, result, err);
+    tdm_code code = predict_step(arena, result, err);
     if (code == TDM_OK)
-        code = predict_forward(arena, options, result, err);
+        code = predict_forward(arena, result, err);
     result->grade = worst_grade(result);
     return code;
 }

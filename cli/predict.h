@@ -10,8 +10,7 @@ typedef struct tdm_predict_options {
     const char *scenario_path;
     const char *const *sets; /* [n_sets] "key=value" */
     size_t n_sets;
-    const char *engine;        /* "sim" or "analytic" */
-    const char *platform_path; /* where the platform XML goes; NULL: nowhere, see sim.h */
+    const char *engine; /* "sim" or "analytic" */
 } tdm_predict_options;
 
 /* One plan, simulated. */
@@ -41,7 +40,7 @@ tdm_code tdm_predict(tdm_arena *arena, const tdm_predict_options *options, tdm_r
                      tdm_error *err);
 
 /* The same with the scenario loaded already, into result->scenario; of the options only
- * the engine and platform_path count. */
+ * the engine counts. */
 tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options,
                             tdm_result *result, tdm_error *err);
 

@@ -114,7 +114,6 @@ void tdm_sweep_journal_close(tdm_sweep_journal *journal);
 
 typedef struct tdm_sweep {
     const char *root, *scenario_path, *engine;
-    const char *platform_folder; /* for the sim engine's files; NULL: another engine */
     tdm_cli_strings sets;
     tdm_sweep_grid grid;
     tdm_sweep_journal journal;
@@ -130,8 +129,6 @@ typedef struct tdm_sweep {
  */
 #define TDM_SWEEP_FRAME "\x1e" /* stands before the line: what comes earlier was printed */
 void tdm_sweep_child(const tdm_sweep *sweep, uint32_t point, int out);
-/* The file that the sim engine of a point's child writes its platform to; NULL: another engine. */
-const char *tdm_sweep_platform_path(tdm_arena *arena, const tdm_sweep *sweep, uint32_t point);
 
 /* Fills all rows. *signal: the number of the signal that ended it early, else 0. */
 tdm_code tdm_sweep_farm(tdm_arena *arena, tdm_sweep *sweep, int *signal, tdm_error *err);

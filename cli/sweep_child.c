@@ -11,13 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-const char *tdm_sweep_platform_path(tdm_arena *arena, const tdm_sweep *sweep, uint32_t point)
-{
-    return sweep->platform_folder
-               ? tdm_arena_printf(arena, "%s/%u.xml", sweep->platform_folder, point)
-               : NULL;
-}
-
 /* The assignments of the command line, then those of the point. */
 static const char **collect_sets(tdm_arena *arena, const tdm_sweep *sweep, uint32_t point,
                                  size_t *n)
@@ -95,14 +88,11 @@ static bool compute(tdm_arena *arena, const tdm_sweep *sweep, uint32_t point, td
     row->key = tdm_sweep_key(arena, sweep->key_start, sweep->root, &result->scenario);
     if (tdm_sweep_journal_find(&sweep->journal, row->key))
         return false;
-    const char *platform = tdm_sweep_platform_path(arena, sweep, point);
-    const tdm_predict_options options = {.engine = sweep->engine, .platform_path = platform};
+    const tdm_predict_options options = {.engine = sweep->engine};
     if (tdm_predict_loaded(arena, &options, result, err) == TDM_OK)
         take_result(arena, result, row);
     else
         take_failure(arena, err, row);
-    if (platform)
-        unlink(platform);
     return true;
 }
 

@@ -166,14 +166,6 @@ static int reap(farm *f, child *c)
     return status;
 }
 
-/* What a child that was killed could not do itself. */
-static void remove_platform(const farm *f, const child *c)
-{
-    const char *path = tdm_sweep_platform_path(f->arena, f->sweep, c->point);
-    if (path)
-        unlink(path);
-}
-
 /* A child has closed its pipe: it is at its end, one way or another. */
 static tdm_code finish_child(farm *f, child *c)
 {
@@ -182,12 +174,10 @@ static tdm_code finish_child(farm *f, child *c)
     bool computed = true;
     char *line = WIFEXITED(status) && WEXITSTATUS(status) == 0 ? find_line(c) : NULL;
     tdm_code code = TDM_OK;
-    if (line) {
+    if (line)
         code = take_line(f, c, line, &row, &computed);
-    } else {
-        remove_platform(f, c);
+    else
         explain_death(f, c, status, &row);
-    }
     if (code != TDM_OK)
         return code;
     f->sweep->rows[c->point] = row;
@@ -299,7 +289,6 @@ static void end_all(farm *f)
             kill(-c->pid, SIGKILL);
             kill(c->pid, SIGKILL); /* its group may not be there yet */
             reap(f, c);
-            remove_platform(f, c);
         }
         free(c->text);
     }

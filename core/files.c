@@ -4,6 +4,8 @@
 #include "schema.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -129,4 +131,30 @@ tdm_code tdm_file_find(tdm_arena *arena, const tdm_file_kind *kind, const char *
                               near);
     return tdm_node_error(node, err, "%s: no such %s in %s (tandem list %s shows them)", quoted,
                           kind->noun, kind->folder, kind->plural);
+}
+
+enum { MAX_FILE_BYTES = 64 << 20 };
+
+tdm_code tdm_file_read(tdm_arena *arena, const char *path, const char **text, size_t *length,
+                       tdm_error *err)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return tdm_error_add(err, TDM_E_INVALID, "%s: %s", path, strerror(errno));
+    char *bytes = malloc(MAX_FILE_BYTES);
+    size_t n = bytes ? fread(bytes, 1, MAX_FILE_BYTES, file) : 0;
+    bool failed = !bytes || ferror(file);
+    fclose(file);
+    tdm_code code = TDM_OK;
+    if (failed)
+        code = tdm_error_add(err, TDM_E_INVALID, "%s: cannot be read", path);
+    else if (n == MAX_FILE_BYTES)
+        code =
+            tdm_error_add(err, TDM_E_INVALID, "%s: larger than %d MiB", path, MAX_FILE_BYTES >> 20);
+    if (code == TDM_OK) {
+        *text = tdm_arena_strndup(arena, bytes, n);
+        *length = n;
+    }
+    free(bytes);
+    return code;
 }

@@ -29,4 +29,8 @@ tdm_code tdm_file_find(tdm_arena *arena, const tdm_file_kind *kind, const char *
 const char *tdm_file_lookup(tdm_arena *arena, const tdm_file_kind *kind, const char *root,
                             const char *beside, const char *name);
 
+/* The bytes of a file of at most 64 MiB, in arena. Messages name the path. */
+tdm_code tdm_file_read(tdm_arena *arena, const char *path, const char **text, size_t *length,
+                       tdm_error *err);
+
 #endif

@@ -1,13 +1,13 @@
 /* routing_csv.c: reads a recorded routing. */
 #include "routing_csv.h"
 
-#include <errno.h>
+#include "files.h"
+
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_BYTES = 64 << 20, MAX_WEIGHT_LENGTH = 40, MAX_MESSAGES = 8 };
+enum { MAX_WEIGHT_LENGTH = 40, MAX_MESSAGES = 8 };
 
 typedef struct reader {
     const char *path;
@@ -173,20 +173,10 @@ tdm_code tdm_routing_csv_parse(tdm_arena *arena, const char *path, const char *t
 tdm_code tdm_routing_csv_read(tdm_arena *arena, const char *path, const tdm_model *model,
                               tdm_routing_record *record, tdm_error *err)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return tdm_error_add(err, TDM_E_INVALID, "%s: %s", path, strerror(errno));
-    char *text = malloc(MAX_BYTES);
-    size_t length = text ? fread(text, 1, MAX_BYTES, file) : 0;
-    bool failed = !text || ferror(file);
-    fclose(file);
-    tdm_code code;
-    if (failed)
-        code = tdm_error_add(err, TDM_E_INVALID, "%s: cannot be read", path);
-    else if (length == MAX_BYTES)
-        code = tdm_error_add(err, TDM_E_INVALID, "%s: larger than %d MiB", path, MAX_BYTES >> 20);
-    else
+    const char *text;
+    size_t length;
+    tdm_code code = tdm_file_read(arena, path, &text, &length, err);
+    if (code == TDM_OK)
         code = tdm_routing_csv_parse(arena, path, text, length, model, record, err);
-    free(text);
     return code;
 }

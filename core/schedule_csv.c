@@ -1,13 +1,12 @@
 /* schedule_csv.c: reads PyTorch's pipeline schedule CSV. */
 #include "schedule_csv.h"
 
+#include "files.h"
+
 #include <ctype.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ROWS = 4096, MAX_STAGES = 65536, MAX_MICROBATCHES = 1 << 20, MAX_BYTES = 64 << 20 };
+enum { MAX_ROWS = 4096, MAX_STAGES = 65536, MAX_MICROBATCHES = 1 << 20 };
 
 /* Actions of PyTorch that order no pass of ours. */
 static const char *const skipped[] = {"SEND_F",  "RECV_F",  "SEND_B",      "RECV_B",
@@ -220,20 +219,10 @@ tdm_code tdm_schedule_csv_parse(tdm_arena *arena, const char *path, const char *
 tdm_code tdm_schedule_csv_read(tdm_arena *arena, const char *path, tdm_pass_table *table,
                                tdm_error *err)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return tdm_error_add(err, TDM_E_INVALID, "%s: %s", path, strerror(errno));
-    char *text = malloc(MAX_BYTES);
-    size_t length = text ? fread(text, 1, MAX_BYTES, file) : 0;
-    bool failed = !text || ferror(file);
-    fclose(file);
-    tdm_code code;
-    if (failed)
-        code = tdm_error_add(err, TDM_E_INVALID, "%s: cannot be read", path);
-    else if (length == MAX_BYTES)
-        code = tdm_error_add(err, TDM_E_INVALID, "%s: larger than %d MiB", path, MAX_BYTES >> 20);
-    else
+    const char *text;
+    size_t length;
+    tdm_code code = tdm_file_read(arena, path, &text, &length, err);
+    if (code == TDM_OK)
         code = tdm_schedule_csv_parse(arena, path, text, length, table, err);
-    free(text);
     return code;
 }

@@ -326,16 +326,7 @@ static int sweep_all(tdm_arena *arena, const arguments *a, tdm_sweep *sweep, tdm
                      tdm_error *err)
 {
     int signal_number = 0;
-    const char *temporary = getenv("TMPDIR");
-    char *folder =
-        tdm_arena_printf(arena, "%s/tandem-XXXXXX", temporary && temporary[0] ? temporary : "/tmp");
-    bool needs_folder = strcmp(sweep->engine, "sim") == 0;
-    if (needs_folder && !mkdtemp(folder))
-        return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", folder, strerror(errno));
-    sweep->platform_folder = needs_folder ? folder : NULL;
     tdm_code code = tdm_sweep_farm(arena, sweep, &signal_number, err);
-    if (needs_folder)
-        rmdir(folder);
     if (code != TDM_OK)
         return tdm_cli_fail(err);
     return signal_number ? interrupted(sweep, signal_number) : publish(arena, a, sweep, view, err);
