@@ -89,6 +89,7 @@ typedef struct tdm_advise_result {
     uint32_t n_plans;
     uint64_t n_searched, n_fit, n_met;
     double *best_alone; /* [n_targets] among plans that fit; NAN: none fits */
+    double *best_kept;  /* [n_targets] among those of them that keep the micro-batch */
     const char *engine; /* that confirmed; NULL: none did */
 } tdm_advise_result;
 
@@ -101,6 +102,9 @@ typedef struct tdm_advise_options {
 } tdm_advise_options;
 
 bool tdm_advise_met(const tdm_target *target, double value);
+/* Whether a best value is known and even that misses the target: no plan among those it was sought
+ * in can meet it. best NULL: nothing was searched. */
+bool tdm_advise_forbidden(const tdm_scenario *scenario, const double *best, uint32_t target);
 /* Of what a rank may use: the scenario's limit, else the device's memory; 0: unknown. */
 double tdm_advise_memory_bytes(const tdm_scenario *scenario);
 tdm_advise_score tdm_advise_judge(const tdm_scenario *scenario, const tdm_fold_choice *choice,

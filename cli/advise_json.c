@@ -66,12 +66,15 @@ static json_t *targets_json(const tdm_advise_result *r)
     json_t *list = json_array();
     for (uint32_t i = 0; i < r->scenario->n_targets; i++) {
         const tdm_target *target = &r->scenario->targets[i];
-        double best = r->best_alone ? r->best_alone[i] : NAN;
-        bool forbidden = !isnan(best) && !tdm_advise_met(target, best);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:f, s:o, s:b}", "figure", target->figure,
-                                              "kind", target->is_maximum ? "max" : "min",
-                                              "threshold", target->threshold, "best_alone",
-                                              number(best), "forbidden", forbidden));
+        json_array_append_new(
+            list,
+            json_pack("{s:s, s:s, s:f, s:o, s:b, s:o, s:b}", "figure", target->figure, "kind",
+                      target->is_maximum ? "max" : "min", "threshold", target->threshold,
+                      "best_alone", number(r->best_alone ? r->best_alone[i] : NAN), "forbidden",
+                      tdm_advise_forbidden(r->scenario, r->best_alone, i),
+                      "best_with_micro_batch_kept", number(r->best_kept ? r->best_kept[i] : NAN),
+                      "forbidden_with_micro_batch_kept",
+                      tdm_advise_forbidden(r->scenario, r->best_kept, i)));
     }
     return list;
 }

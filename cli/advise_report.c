@@ -48,10 +48,10 @@ static const char *threshold(tdm_arena *arena, const tdm_target *target)
                             tdm_advise_quantity(arena, target->figure, target->threshold));
 }
 
-/* NAN without a search, or where no plan fits. */
-static double best_alone(const tdm_advise_result *r, uint32_t i)
+bool tdm_advise_forbidden(const tdm_scenario *scenario, const double *best, uint32_t target)
 {
-    return r->best_alone ? r->best_alone[i] : NAN;
+    return best && !isnan(best[target]) &&
+           !tdm_advise_met(&scenario->targets[target], best[target]);
 }
 
 static const char *verdict(const tdm_advise_result *r, uint32_t i)
@@ -60,9 +60,7 @@ static const char *verdict(const tdm_advise_result *r, uint32_t i)
     const tdm_advise_plan *best = r->n_plans ? &r->plans[0] : &r->now;
     if (tdm_advise_met(target, values_of(best)[i]))
         return "met";
-    if (isnan(best_alone(r, i)) || tdm_advise_met(target, best_alone(r, i)))
-        return "MISSED";
-    return "FORBIDDEN";
+    return tdm_advise_forbidden(r->scenario, r->best_alone, i) ? "FORBIDDEN" : "MISSED";
 }
 
 static void print_targets(tdm_arena *arena, const tdm_advise_result *r, FILE *file)
@@ -82,7 +80,9 @@ static void print_targets(tdm_arena *arena, const tdm_advise_result *r, FILE *fi
                        tdm_advise_quantity(arena, target->figure, values_of(&r->now)[i]));
         tdm_table_cell(&table, "%s",
                        tdm_advise_quantity(arena, target->figure, values_of(best)[i]));
-        tdm_table_cell(&table, "%s", tdm_advise_quantity(arena, target->figure, best_alone(r, i)));
+        tdm_table_cell(
+            &table, "%s",
+            tdm_advise_quantity(arena, target->figure, r->best_alone ? r->best_alone[i] : NAN));
         tdm_table_cell(&table, "%s", verdict(r, i));
     }
     tdm_table_print(&table, &style, file);
@@ -235,14 +235,50 @@ static uint32_t count_forbidden(const tdm_advise_result *r)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < r->scenario->n_targets; i++)
-        n +=
-            !isnan(r->best_alone[i]) && !tdm_advise_met(&r->scenario->targets[i], r->best_alone[i]);
+        n += tdm_advise_forbidden(r->scenario, r->best_alone, i);
     return n;
+}
+
+/* Targets that are met only by another micro-batch, each with the best value under this one. */
+static void print_kept(tdm_arena *arena, const tdm_advise_result *r, FILE *file)
+{
+    const char *text = "";
+    for (uint32_t i = 0; i < r->scenario->n_targets; i++) {
+        if (!tdm_advise_forbidden(r->scenario, r->best_kept, i) ||
+            tdm_advise_forbidden(r->scenario, r->best_alone, i))
+            continue;
+        const char *figure = r->scenario->targets[i].figure;
+        text = tdm_arena_printf(arena, "%s%s%s (best %s)", text, *text ? ", " : "", figure,
+                                tdm_advise_quantity(arena, figure, r->best_kept[i]));
+    }
+    if (*text)
+        tdm_style_wrap(file, 0,
+                       tdm_arena_printf(arena, "With micro-batch %u kept it forbids %s.",
+                                        r->scenario->micro_batch_size, text));
+}
+
+static void print_forbidden(tdm_arena *arena, const tdm_advise_result *r, FILE *file)
+{
+    uint32_t n = r->scenario->n_targets, forbidden = count_forbidden(r);
+    if (forbidden)
+        tdm_style_wrap(
+            file, 0,
+            tdm_arena_printf(arena,
+                             "The hardware forbids %u of the %u: no plan reaches them, whatever "
+                             "else it gives up (FORBIDDEN above, with the best value of any plan).",
+                             forbidden, n));
+    else
+        tdm_style_wrap(file, 0,
+                       tdm_arena_printf(arena,
+                                        "The hardware forbids none of the %u: some plan reaches "
+                                        "each of them alone.",
+                                        n));
+    print_kept(arena, r, file);
 }
 
 static void print_verdict(tdm_arena *arena, const tdm_advise_result *r, FILE *file)
 {
-    uint32_t n = r->scenario->n_targets, forbidden = count_forbidden(r);
+    uint32_t n = r->scenario->n_targets;
     const tdm_advise_plan *best = &r->plans[0];
     const tdm_advise_score *score = best->confirmed ? &best->sure_score : &best->score;
     const char *by = best->confirmed ? r->engine : "the folded evaluation";
@@ -257,15 +293,8 @@ static void print_verdict(tdm_arena *arena, const tdm_advise_result *r, FILE *fi
                                         "No plan was found that meets all targets; rank 1 "
                                         "meets %u of %u, by %s.",
                                         n - score->n_missed, n, by));
-    if (forbidden)
-        tdm_style_wrap(
-            file, 0,
-            tdm_arena_printf(arena,
-                             "The hardware forbids %u of the %u: no plan reaches them, whatever "
-                             "else it gives up (FORBIDDEN above, with the best value of any plan).",
-                             forbidden, n));
-    else if (score->fits && score->n_missed > 0)
-        tdm_style_wrap(file, 0, "Each target can be met alone: the hardware forbids none of them.");
+    if (r->n_fit > 0)
+        print_forbidden(arena, r, file);
 }
 
 static bool asks_latency(const tdm_scenario *scenario)

@@ -261,11 +261,11 @@ bool tdm_advise_evaluate(tdm_arena *arena, tdm_folded *folded, const tdm_scenari
     return true;
 }
 
-static void note_best_alone(search *s)
+static void note_best(const search *s, double *bests)
 {
     const tdm_scenario *scenario = s->result->scenario;
     for (uint32_t i = 0; i < scenario->n_targets; i++) {
-        double *best = &s->result->best_alone[i];
+        double *best = &bests[i];
         bool lower = scenario->targets[i].is_maximum;
         if (isnan(*best) || (lower ? s->values[i] < *best : s->values[i] > *best))
             *best = s->values[i];
@@ -319,7 +319,9 @@ static bool consider(void *context, const tdm_fold_choice *choice)
     r->n_fit += score.fits;
     r->n_met += score.fits && score.n_missed == 0;
     if (score.fits)
-        note_best_alone(s);
+        note_best(s, r->best_alone);
+    if (score.fits && choice->micro_batch_size == r->scenario->micro_batch_size)
+        note_best(s, r->best_kept);
     keep(s, choice, &figures, &score);
     if (s->options->progress && r->n_searched % 1000 == 0)
         fprintf(stderr, "\r%llu plans", (unsigned long long)r->n_searched);
@@ -339,8 +341,9 @@ tdm_code tdm_advise_search(tdm_arena *arena, tdm_folded *folded, const tdm_scena
     tdm_advise_evaluate(arena, folded, scenario, &now, &result->now);
     result->plans = TDM_ALLOC(arena, tdm_advise_plan, options->n_keep);
     result->best_alone = TDM_ALLOC(arena, double, scenario->n_targets);
+    result->best_kept = TDM_ALLOC(arena, double, scenario->n_targets);
     for (uint32_t i = 0; i < scenario->n_targets; i++)
-        result->best_alone[i] = NAN;
+        result->best_alone[i] = result->best_kept[i] = NAN;
     search s = {.arena = arena,
                 .folded = folded,
                 .options = options,

@@ -46,7 +46,13 @@ cmp -s "$scratch/first" "$scratch/out" || fail 'a second run prints something el
 "$program" sim "$root/scenarios/moe-30b-16gpu-met.yaml" --engine analytic --no-files --enforce-targets \
     >"$scratch/out" 2>&1 || fail 'scenarios/moe-30b-16gpu-met.yaml misses a target'
 
-# Nothing reaches a microsecond; with the micro-batch kept nothing reaches 50 ms either.
+# Nothing reaches a microsecond; with the micro-batch kept nothing reaches 50 ms either, which is said without asking.
+advise 0 "$reference" --confirm 0
+says 'The hardware forbids none of the 8'
+says 'With micro-batch 32 kept it forbids forward_latency_s (best 78'
+advise 0 "$reference" --confirm 0 --format json
+grep -q '"forbidden": true' "$scratch/out" && fail 'forbids what some plan reaches'
+says '"forbidden_with_micro_batch_kept": true'
 advise 3 "$reference" --confirm 0 --enforce-targets --set targets.forward_latency_s.max=1us
 says 'FORBIDDEN'
 says 'The hardware forbids 1 of the 8'
