@@ -43,7 +43,8 @@ tdm_comm_id tdm_comm_identify(const tdm_plan *plan, uint32_t rank, const tdm_ins
         uint64_t first = swap ? dst : src;
         uint64_t second = swap ? src : dst;
         /* With two stages and several chunks, activations go round the corner in the direction of
-         * the gradients, on another stream: they need a communicator of their own. */
+         * the gradients, and in a V every pair has both in both directions, on streams of their
+         * own: they need communicators of their own. */
         bool forward = (op->kind == TDM_OP_SEND) == (op->u.p2p.peer == TDM_PEER_NEXT);
         uint64_t family = shared ? FAMILY_SHARED : forward ? FAMILY_DIRECTED : FAMILY_GRADIENTS;
         return (tdm_comm_id){.id = make_id(family, first * plan->mesh.world + second),

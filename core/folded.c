@@ -91,6 +91,9 @@ const char *tdm_fold_refuse(const tdm_scenario *scenario, const tdm_fold_choice 
     if ((scenario->stage_layers || scenario->pass_times.given) &&
         (p->pp != scenario->parallel.pp || p->vpp != scenario->parallel.vpp))
         return "the scenario says what each stage holds";
+    for (uint32_t v = 0; v < p->pp * p->vpp && scenario->stage_layers; v++)
+        if (scenario->stage_layers[v] == 0)
+            return "the folded evaluation knows stages with layers only";
     const tdm_routing *routing = &scenario->routing;
     bool even = routing->model == TDM_ROUTING_UNIFORM || routing->model == TDM_ROUTING_BALANCED;
     if (scenario->model.num_experts > 0 && (!even || routing->capacity_factor > 0))
@@ -149,8 +152,9 @@ static tdm_fold_kinds *find_kinds(tdm_folded *f, const tdm_dims *d, tdm_fold_net
 {
     const tdm_scenario *sc = d->scenario;
     bool timed = sc->pass_times.given;
+    uint32_t boundaries = d->pp > 1 ? 1 + (uint32_t)d->placement : 0;
     const tdm_fold_key key = {{d->tp, d->ep, d->sequence_parallel, (uint32_t)sc->training.recompute,
-                               sc->micro_batch_size, d->split, d->train, d->pp > 1,
+                               sc->micro_batch_size, d->split, d->train, boundaries,
                                net->placements[stage], timed ? d->pp : 0, timed ? d->vpp : 0}};
     void **place = tdm_fold_map_at(&f->kinds, &key);
     if (!*place) {
@@ -167,7 +171,7 @@ static const tdm_fold_stages *find_stages(tdm_folded *f, const tdm_scenario *sc,
     const tdm_parallel *p = &sc->parallel;
     const tdm_fold_key key = {{p->tp, p->ep, p->dp, p->pp, p->vpp, d->sequence_parallel,
                                (uint32_t)sc->training.recompute, sc->micro_batch_size, d->split,
-                               d->train, p->distributed_optimizer}};
+                               d->train, p->distributed_optimizer, (uint32_t)d->placement}};
     if (f->stages && memcmp(&key, &f->stages_key, sizeof key) == 0)
         return f->stages;
     tdm_arena_free(&f->stages_arena);
@@ -204,20 +208,22 @@ static tdm_stage_times *times_of(tdm_arena *arena, const tdm_fold_stages *stages
 
 /* Orders that depend on times serve once. */
 static const tdm_fold_order *find_order(tdm_folded *f, const tdm_schedule *schedule,
-                                        tdm_schedule_shape *shape, const tdm_fold_stages *stages)
+                                        tdm_schedule_shape *shape, tdm_placement placement,
+                                        const tdm_fold_stages *stages)
 {
     if (schedule->needs_times) {
         tdm_arena_free(&f->order_arena);
         shape->times = times_of(&f->order_arena, stages, shape);
-        return tdm_fold_order_new(&f->order_arena, schedule, shape);
+        return tdm_fold_order_new(&f->order_arena, schedule, shape, placement);
     }
     uint32_t number = 0;
     while (tdm_schedules[number] != schedule)
         number++;
-    const tdm_fold_key key = {{number, shape->n_stages, shape->n_chunks, shape->n_microbatches}};
+    const tdm_fold_key key = {
+        {number, shape->n_stages, shape->n_chunks, shape->n_microbatches, (uint32_t)placement}};
     void **place = tdm_fold_map_at(&f->orders, &key);
     if (!*place)
-        *place = tdm_fold_order_new(&f->arena, schedule, shape);
+        *place = tdm_fold_order_new(&f->arena, schedule, shape, placement);
     return *place;
 }
 
@@ -246,7 +252,7 @@ static tdm_code prepare(tdm_folded *f, const tdm_scenario *sc, const tdm_schedul
     if (in->net->unreachable)
         return tdm_error_add(err, TDM_E_INFEASIBLE, "topology %s: two ranks share no route",
                              sc->topology.name);
-    in->order = find_order(f, schedule, &shape, in->stages);
+    in->order = find_order(f, schedule, &shape, dims->placement, in->stages);
     if (in->order->deadlocks)
         return tdm_error_add(err, TDM_E_INFEASIBLE, "schedule %s deadlocks", schedule->name);
     return TDM_OK;
@@ -259,8 +265,9 @@ static double forward_latency_s(tdm_folded *f, const tdm_scenario *base, tdm_err
     tdm_dims dims;
     run_input in;
     const tdm_parallel *p = &sc.parallel;
-    const tdm_fold_key key = {
-        {p->tp, p->ep, p->dp, p->pp, p->vpp, p->sequence_parallel, sc.micro_batch_size}};
+    const tdm_fold_key key = {{p->tp, p->ep, p->dp, p->pp, p->vpp, p->sequence_parallel,
+                               sc.micro_batch_size,
+                               (uint32_t)tdm_lower_dims(base, schedule).placement}};
     if (f->forward_s >= 0 && memcmp(&key, &f->forward_key, sizeof key) == 0)
         return f->forward_s;
     sc.num_microbatches = 1;

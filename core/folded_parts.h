@@ -196,14 +196,19 @@ tdm_fold_stages *tdm_fold_stages_new(tdm_arena *arena, const tdm_scenario *sc, c
 typedef struct tdm_fold_pass {
     uint32_t stage, chunk, kind;
     uint32_t recv, send; /* edges; TDM_FOLD_NONE without */
-    uint32_t sent[2];    /* edges whose transfers must have ended */
+    uint32_t sent[3];    /* edges whose transfers must have ended */
 } tdm_fold_pass;
+
+/* Streams that send: activations, gradients, and both again for chunks that run back in a V. Those
+ * that receive carry what the passes take in their order: activations, gradients. */
+enum { TDM_FOLD_N_SENDS = 4, TDM_FOLD_N_RECEIVES = 2 };
 
 typedef struct tdm_fold_edge {
     uint32_t sender, receiver; /* passes */
     uint32_t posted;           /* pass of the receiver after which it is posted */
     uint32_t source, target;   /* stages */
-    uint32_t direction;        /* 0: activation to the next stage, 1: gradient to the previous */
+    uint32_t stream;           /* of the sends; modulo TDM_FOLD_N_RECEIVES of the receives */
+    uint32_t direction;        /* 0: to the next stage, 1: to the previous */
 } tdm_fold_edge;
 
 /* The passes of all stages and the transfers between them, in an order in which each comes after
@@ -215,13 +220,15 @@ typedef struct tdm_fold_order {
     const tdm_fold_pass *passes; /* stage by stage in issue order */
     const tdm_fold_edge *edges;
     const uint32_t *first; /* [n_stages + 1] first pass of each stage */
-    /* edges by direction, of a stage from its first pass on, in issue order; how many by stage */
-    const uint32_t *sends[2], *receives[2], *n_sends[2], *n_receives[2];
-    const uint32_t *events; /* [n_passes + n_edges]: a pass, or n_passes + an edge */
+    /* edges by stream, of a stage from its first pass on, in issue order; how many by stage */
+    const uint32_t *sends[TDM_FOLD_N_SENDS], *n_sends[TDM_FOLD_N_SENDS];
+    const uint32_t *receives[TDM_FOLD_N_RECEIVES], *n_receives[TDM_FOLD_N_RECEIVES];
+    uint32_t n_send_streams; /* of them in use */
+    const uint32_t *events;  /* [n_passes + n_edges]: a pass, or n_passes + an edge */
 } tdm_fold_order;
 
 tdm_fold_order *tdm_fold_order_new(tdm_arena *arena, const tdm_schedule *schedule,
-                                   const tdm_schedule_shape *shape);
+                                   const tdm_schedule_shape *shape, tdm_placement placement);
 
 /* ---- run: folded_run.c ---- */
 

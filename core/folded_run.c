@@ -10,12 +10,13 @@ typedef struct player {
     const tdm_fold_stages *stages;
     tdm_fold_run *run;
     double *start_s, *end_s, *issue_s; /* [n_passes]; issue: when the host comes to it */
-    double *sent_s, *posted_s, *moved_s, *arrived_s;  /* [n_edges] own starts, transfer, end */
-    double *free_s, *send_free_s[2], *recv_free_s[2]; /* [n_stages], by direction */
+    double *sent_s, *posted_s, *moved_s, *arrived_s; /* [n_edges] own starts, transfer, end */
+    /* [n_stages], by stream */
+    double *free_s, *send_free_s[TDM_FOLD_N_SENDS], *recv_free_s[TDM_FOLD_N_RECEIVES];
     double (*live)[TDM_FOLD_N_HEAPS], (*peak)[TDM_FOLD_N_HEAPS]; /* [n_stages] */
 } player;
 
-enum { PER_PASS = 3, PER_EDGE = 4, PER_STAGE = 13 + 5 + 2 * TDM_FOLD_N_HEAPS };
+enum { PER_PASS = 3, PER_EDGE = 4, PER_STAGE = 13 + 7 + 2 * TDM_FOLD_N_HEAPS };
 
 static double *take(double **values, size_t n)
 {
@@ -37,10 +38,11 @@ static void allot(tdm_fold_room *room, player *p)
     double *v = room->values;
     tdm_fold_run *r = p->run;
     double **by_stage[] = {
-        &r->busy_s,         &r->passes_s,       &r->first_s,       &r->last_s, &r->end_of_passes_s,
-        &r->exposed_s,      &r->step_exposed_s, &r->recv_s,        &r->send_s, &r->within_s,
-        &r->waiting_s,      &r->peak_bytes,     &r->step_busy_s,   &p->free_s, &p->send_free_s[0],
-        &p->send_free_s[1], &p->recv_free_s[0], &p->recv_free_s[1]};
+        &r->busy_s,          &r->passes_s,       &r->first_s,        &r->last_s,
+        &r->end_of_passes_s, &r->exposed_s,      &r->step_exposed_s, &r->recv_s,
+        &r->send_s,          &r->within_s,       &r->waiting_s,      &r->peak_bytes,
+        &r->step_busy_s,     &p->free_s,         &p->send_free_s[0], &p->send_free_s[1],
+        &p->send_free_s[2],  &p->send_free_s[3], &p->recv_free_s[0], &p->recv_free_s[1]};
     memset(v, 0, PER_STAGE * n * sizeof *v);
     for (size_t i = 0; i < TDM_COUNT(by_stage); i++)
         *by_stage[i] = take(&v, n);
@@ -95,7 +97,7 @@ static inline void play_pass(player *p, uint32_t index)
     double free_s = p->free_s[pass->stage];
     if (pass->recv != TDM_FOLD_NONE)
         free_s = larger(free_s, p->arrived_s[pass->recv]);
-    for (int i = 0; i < 2; i++)
+    for (size_t i = 0; i < TDM_COUNT(pass->sent); i++)
         if (pass->sent[i] != TDM_FOLD_NONE)
             free_s = larger(free_s, p->arrived_s[pass->sent[i]]);
     p->start_s[index] = larger(free_s, p->issue_s[index] + map->time.first_s);
@@ -109,18 +111,18 @@ static inline void play_edge(player *p, uint32_t i)
     const tdm_fold_edge *e = &p->order->edges[i];
     const tdm_fold_pass *sender = &p->order->passes[e->sender];
     const tdm_fold_rate *rate = &p->stages->net->transfers[2 * e->source + e->direction];
-    double sent_s = larger(p->end_s[e->sender], p->send_free_s[e->direction][e->source]);
+    double *send_free_s = &p->send_free_s[e->stream][e->source];
+    double *recv_free_s = &p->recv_free_s[e->stream % TDM_FOLD_N_RECEIVES][e->target];
+    double sent_s = larger(p->end_s[e->sender], *send_free_s);
     sent_s = larger(sent_s, p->issue_s[e->sender] + map_of(p, sender)->time.issue_s);
-    double posted_s = larger(p->recv_free_s[e->direction][e->target],
-                             p->issue_s[e->receiver] + p->stages->launch_s);
+    double posted_s = larger(*recv_free_s, p->issue_s[e->receiver] + p->stages->launch_s);
     if (e->posted != TDM_FOLD_NONE)
         posted_s = larger(posted_s, p->end_s[e->posted]);
     p->sent_s[i] = sent_s;
     p->posted_s[i] = posted_s;
     p->moved_s[i] = larger(sent_s, posted_s);
     p->arrived_s[i] = p->moved_s[i] + rate->latency_s + p->stages->x_bytes * rate->s_per_byte;
-    p->send_free_s[e->direction][e->source] = p->recv_free_s[e->direction][e->target] =
-        p->arrived_s[i];
+    *send_free_s = *recv_free_s = p->arrived_s[i];
 }
 
 static void play(player *p)
@@ -137,43 +139,47 @@ static void play(player *p)
 
 /* ---- sums ---- */
 
-/* The transfers of one stage along time: its sends and receives by direction, each in order. */
-enum { N_LISTS = 4 };
+/* The transfers of one stage along time: its receives and sends by stream, each in order. */
+enum { MOST_LISTS = TDM_FOLD_N_RECEIVES + TDM_FOLD_N_SENDS };
 typedef struct sweep {
-    const uint32_t *edges[N_LISTS];
-    uint32_t n[N_LISTS], at[N_LISTS];
+    const uint32_t *edges[MOST_LISTS];
+    uint32_t n[MOST_LISTS], at[MOST_LISTS], n_lists;
 } sweep;
 
 static sweep sweep_of(const tdm_fold_order *order, uint32_t stage)
 {
     uint32_t first = order->first[stage];
-    return (sweep){.edges = {order->sends[0] + first, order->sends[1] + first,
-                             order->receives[0] + first, order->receives[1] + first},
-                   .n = {order->n_sends[0][stage], order->n_sends[1][stage],
-                         order->n_receives[0][stage], order->n_receives[1][stage]}};
+    sweep sw = {.n_lists = TDM_FOLD_N_RECEIVES + order->n_send_streams};
+    for (uint32_t l = 0; l < sw.n_lists; l++) {
+        bool receives = l < TDM_FOLD_N_RECEIVES;
+        uint32_t stream = receives ? l : l - TDM_FOLD_N_RECEIVES;
+        sw.edges[l] = (receives ? order->receives[stream] : order->sends[stream]) + first;
+        sw.n[l] = (receives ? order->n_receives[stream] : order->n_sends[stream])[stage];
+    }
+    return sw;
 }
 
 /* Seconds of [from_s, to_s] with some transfer between its begin and its end, by edge; those of
  * sends and of receives apart. Stretches of one sweep come in order of time. */
-static double cover_s(const player *p, sweep *sw, const double *const begin_s[N_LISTS],
+static double cover_s(const player *p, sweep *sw, const double *const begin_s[MOST_LISTS],
                       double from_s, double to_s)
 {
     double covered_s = 0;
-    uint32_t at[N_LISTS];
-    for (int l = 0; l < N_LISTS; l++) {
+    uint32_t at[MOST_LISTS];
+    for (uint32_t l = 0; l < sw->n_lists; l++) {
         while (sw->at[l] < sw->n[l] && p->arrived_s[sw->edges[l][sw->at[l]]] <= from_s)
             sw->at[l]++;
         at[l] = sw->at[l];
     }
     for (;;) {
-        int first = -1;
+        uint32_t first = MOST_LISTS;
         double begins_s = to_s;
-        for (int l = 0; l < N_LISTS; l++)
+        for (uint32_t l = 0; l < sw->n_lists; l++)
             if (at[l] < sw->n[l] && begin_s[l][sw->edges[l][at[l]]] < begins_s) {
                 first = l;
                 begins_s = begin_s[l][sw->edges[l][at[l]]];
             }
-        if (first < 0)
+        if (first == MOST_LISTS)
             return covered_s;
         double ends_s = fmin(p->arrived_s[sw->edges[first][at[first]++]], to_s);
         if (ends_s > fmax(begins_s, from_s)) {
@@ -186,8 +192,10 @@ static double cover_s(const player *p, sweep *sw, const double *const begin_s[N_
 /* What goes on while the stage computes nothing. */
 static void add_gap(player *p, uint32_t stage, sweep sweeps[2], double from_s, double to_s)
 {
-    const double *const moving[N_LISTS] = {p->moved_s, p->moved_s, p->moved_s, p->moved_s};
-    const double *const running[N_LISTS] = {p->sent_s, p->sent_s, p->posted_s, p->posted_s};
+    const double *const moving[MOST_LISTS] = {p->moved_s, p->moved_s, p->moved_s,
+                                              p->moved_s, p->moved_s, p->moved_s};
+    const double *const running[MOST_LISTS] = {p->posted_s, p->posted_s, p->sent_s,
+                                               p->sent_s,   p->sent_s,   p->sent_s};
     double moving_s = cover_s(p, &sweeps[0], moving, from_s, to_s);
     p->run->exposed_s[stage] += moving_s;
     p->run->waiting_s[stage] += cover_s(p, &sweeps[1], running, from_s, to_s) - moving_s;
@@ -246,8 +254,10 @@ static void sum_stage(player *p, uint32_t stage)
 static double stage_end_s(const player *p, uint32_t stage)
 {
     double end_s = p->free_s[stage];
-    for (int d = 0; d < 2; d++)
-        end_s = larger(end_s, larger(p->send_free_s[d][stage], p->recv_free_s[d][stage]));
+    for (int i = 0; i < TDM_FOLD_N_SENDS; i++)
+        end_s = larger(end_s, p->send_free_s[i][stage]);
+    for (int i = 0; i < TDM_FOLD_N_RECEIVES; i++)
+        end_s = larger(end_s, p->recv_free_s[i][stage]);
     return end_s;
 }
 

@@ -136,12 +136,17 @@ static double step_op_seconds(builder *b, const tdm_plan *plan, uint32_t stage, 
     return rate.latency_s + (double)op->u.collective.bytes * rate.s_per_byte;
 }
 
+static uint32_t virtual_stage(const builder *b, uint32_t stage, uint32_t chunk)
+{
+    return tdm_placement_virtual(b->dims->placement, b->dims->pp, stage, chunk);
+}
+
 static void build_step(builder *b, const tdm_plan *plan, uint32_t stage)
 {
     uint32_t v = b->dims->vpp;
     tdm_chunk *chunks = TDM_ALLOC(b->arena, tdm_chunk, v);
     for (uint32_t c = 0; c < v; c++)
-        chunks[c] = b->known[b->chunk_of[c * b->dims->pp + stage]].chunk;
+        chunks[c] = b->known[b->chunk_of[virtual_stage(b, stage, c)]].chunk;
     tdm_role role = {.stage = stage, .chunks = chunks, .n_chunks = v};
     tdm_lower_optimizer(b->arena, plan, &role);
     tdm_fold_step_op *ops = TDM_ALLOC(b->arena, tdm_fold_step_op, role.optimizer.n_ops);
@@ -166,7 +171,7 @@ static bool like_previous(const builder *b, uint32_t stage)
     if (stage == 0 || b->out->net->n_stages > 1)
         return false;
     for (uint32_t c = 0; c < b->dims->vpp; c++)
-        if (b->chunk_of[c * b->dims->pp + stage] != b->chunk_of[c * b->dims->pp + stage - 1])
+        if (b->chunk_of[virtual_stage(b, stage, c)] != b->chunk_of[virtual_stage(b, stage - 1, c)])
             return false;
     return true;
 }
@@ -180,7 +185,7 @@ static void build_stage(builder *b, tdm_fold_kinds *kinds, uint32_t stage)
     tdm_fold_stage *out = &b->out->stages[stage];
     const tdm_fold_pass_map **maps = TDM_ALLOC(b->arena, const tdm_fold_pass_map *, d->vpp);
     for (uint32_t c = 0; c < d->vpp; c++) {
-        uint32_t at = c * d->pp + stage;
+        uint32_t at = virtual_stage(b, stage, c);
         b->chunk_of[at] = find_chunk(b, kinds, &plan, at);
         maps[c] = b->known[b->chunk_of[at]].maps;
         out->static_bytes += b->known[b->chunk_of[at]].static_bytes;

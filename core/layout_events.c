@@ -158,23 +158,23 @@ static tdm_code collect_op(collector *c, const tdm_instance *in, const tdm_clock
 {
     const tdm_layout_events *out = c->out;
     const tdm_op *op = in->op;
-    const tdm_chunk *chunk = &out->role->chunks[in->pass.chunk];
-    const uint32_t *base = out->slot_base[in->pass.chunk];
-    uint64_t first =
-        out->chunk_base[in->pass.chunk] + in->pass.microbatch * out->chunk_stride[in->pass.chunk];
     tdm_code code = TDM_OK;
     for (uint32_t deaths = 0; deaths < 2; deaths++)
         for (uint32_t r = 0; r < op->n_refs && code == TDM_OK; r++) {
             const tdm_ref *ref = &op->refs[r];
             if (deaths && !ref->death)
                 continue;
-            uint32_t id = (uint32_t)(first + base[in->position + ref->next] + ref->slot);
+            tdm_place at = tdm_plan_place(out->role, in, ref);
+            uint32_t id = (uint32_t)(out->chunk_base[at.chunk] +
+                                     in->pass.microbatch * out->chunk_stride[at.chunk] +
+                                     out->slot_base[at.chunk][at.position] + ref->slot);
             if (!deaths)
                 note_use(c, before, id, op->stream, own);
             if (!deaths && !ref->birth)
                 continue;
             const tdm_kind *kind =
-                ref->next ? tdm_plan_kind_at(c->plan, chunk, in->position + 1) : in->kind;
+                ref->next ? tdm_plan_kind_at(c->plan, &out->role->chunks[at.chunk], at.position)
+                          : in->kind;
             const tdm_slot *slot = &kind->slots[ref->slot];
             code = deaths ? add_death(c, in, pass_start, id, slot)
                           : add_birth(c, in, before, id, slot);

@@ -7,6 +7,15 @@
 
 #include <string.h>
 
+/* A forward-only plan beside a training schedule has the layers where that has them. */
+static tdm_placement placement_of(const tdm_scenario *sc, const tdm_schedule *schedule)
+{
+    const tdm_schedule *own =
+        schedule->forward_only && sc->schedule ? tdm_schedule_find(sc->schedule) : schedule;
+    return tdm_schedule_placement(own ? own : schedule,
+                                  &(tdm_schedule_shape){.table = sc->pass_table});
+}
+
 tdm_dims tdm_lower_dims(const tdm_scenario *sc, const tdm_schedule *schedule)
 {
     const tdm_parallel *p = &sc->parallel;
@@ -20,7 +29,11 @@ tdm_dims tdm_lower_dims(const tdm_scenario *sc, const tdm_schedule *schedule)
                   .send_lag = tdm_schedule_send_lag(schedule, sc->num_microbatches),
                   .split =
                       tdm_schedule_splits(schedule, &(tdm_schedule_shape){.table = sc->pass_table}),
-                  .element = tdm_dtype_bytes(sc->training.dtype)};
+                  .element = tdm_dtype_bytes(sc->training.dtype),
+                  .placement = placement_of(sc, schedule)};
+    for (uint32_t v = 0; v < d.pp * d.vpp && sc->stage_layers; v++)
+        d.bare |= sc->stage_layers[v] == 0;
+    d.ends_apart = tdm_placement_stage(d.placement, d.pp, d.pp * d.vpp - 1) != 0;
     if (sc->pass_times.given)
         return d;
     d.tokens = (uint64_t)sc->micro_batch_size * sc->seq_length;
@@ -73,32 +86,46 @@ static tdm_code check_supported(const tdm_scenario *sc, tdm_error *err)
     return code;
 }
 
-/* Indices of a model's kinds in plan->kinds; boundaries only with several stages. */
+/* Indices of a model's kinds in plan->kinds; boundaries only with several stages: in, out, and in a
+ * V those of the chunks that run back. */
 typedef struct kind_places {
-    uint32_t embedding, dense, experts, head, in, out, n;
+    uint32_t embedding, dense, experts, head, boundaries, n;
 } kind_places;
+
+static uint32_t n_boundaries(const tdm_dims *d)
+{
+    if (d->pp == 1 && !d->scenario->pass_times.given)
+        return 0;
+    return d->placement == TDM_PLACEMENT_V ? 4 : 2;
+}
 
 static kind_places places_of(const tdm_dims *d)
 {
     kind_places p = {.embedding = 0, .dense = 1};
     p.experts = p.dense + d->mixed; /* of one kind of layer, that */
     p.head = p.experts + 1;
-    p.in = p.head + 1;
-    p.out = p.in + 1;
-    p.n = d->pp > 1 ? p.out + 1 : p.in;
+    p.boundaries = p.head + 1;
+    p.n = p.boundaries + n_boundaries(d);
     return p;
+}
+
+static void lower_boundaries(tdm_arena *arena, const tdm_dims *d, tdm_kind *kinds)
+{
+    for (uint32_t i = 0; i < n_boundaries(d); i += 2) {
+        tdm_lower_boundary_in(arena, d, i > 0, &kinds[i]);
+        tdm_lower_boundary_out(arena, d, i > 0, &kinds[i + 1]);
+    }
 }
 
 void tdm_lower_kinds(tdm_arena *arena, const tdm_dims *d, tdm_plan *plan)
 {
     if (d->scenario->pass_times.given) {
         uint32_t n_virtual = d->pp * d->vpp;
-        plan->n_kinds = n_virtual + 2;
+        plan->n_kinds = n_virtual + n_boundaries(d);
         tdm_kind *kinds = TDM_ALLOC(arena, tdm_kind, plan->n_kinds);
         for (uint32_t s = 0; s < n_virtual; s++)
             tdm_lower_timed(arena, d, s, &kinds[s]);
-        tdm_lower_boundary_in(arena, d, &kinds[n_virtual]);
-        tdm_lower_boundary_out(arena, d, &kinds[n_virtual + 1]);
+        lower_boundaries(arena, d, &kinds[n_virtual]);
         plan->kinds = kinds;
         return;
     }
@@ -112,10 +139,7 @@ void tdm_lower_kinds(tdm_arena *arena, const tdm_dims *d, tdm_plan *plan)
     if (experts)
         tdm_lower_layer(arena, d, true, &kinds[at.experts]);
     tdm_lower_head(arena, d, &kinds[at.head]);
-    if (d->pp > 1) {
-        tdm_lower_boundary_in(arena, d, &kinds[at.in]);
-        tdm_lower_boundary_out(arena, d, &kinds[at.out]);
-    }
+    lower_boundaries(arena, d, &kinds[at.boundaries]);
     plan->kinds = kinds;
 }
 
@@ -160,8 +184,12 @@ void tdm_lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage
     bool first = virtual_stage == 0, last = virtual_stage + 1 == n_virtual;
     bool timed = d->scenario->pass_times.given;
     *chunk = (tdm_chunk){.blocks = blocks, .virtual_stage = virtual_stage};
-    if (!first)
-        add_block(chunk, blocks, timed ? n_virtual : at.in, 0, 1);
+    uint32_t stage = tdm_placement_stage(d->placement, d->pp, virtual_stage);
+    uint32_t boundary = timed ? n_virtual : at.boundaries;
+    if (d->placement == TDM_PLACEMENT_V && virtual_stage / d->pp % 2 == 1)
+        boundary += 2;
+    if (!first && tdm_placement_stage(d->placement, d->pp, virtual_stage - 1) != stage)
+        add_block(chunk, blocks, boundary, 0, 1);
     if (timed) {
         add_block(chunk, blocks, virtual_stage, 0, 1);
     } else {
@@ -174,8 +202,8 @@ void tdm_lower_chunk(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage
         if (last)
             add_block(chunk, blocks, at.head, 0, 1);
     }
-    if (!last)
-        add_block(chunk, blocks, timed ? n_virtual + 1 : at.out, 0, 1);
+    if (!last && tdm_placement_stage(d->placement, d->pp, virtual_stage + 1) != stage)
+        add_block(chunk, blocks, boundary + 1, 0, 1);
 }
 
 static void lower_passes(tdm_arena *arena, const tdm_dims *d, const tdm_schedule *schedule,
@@ -203,7 +231,8 @@ static tdm_role *lower_roles(tdm_arena *arena, const tdm_dims *d, tdm_plan *plan
     for (uint32_t stage = 0; stage < d->pp; stage++) {
         tdm_chunk *chunks = TDM_ALLOC(arena, tdm_chunk, d->vpp);
         for (uint32_t c = 0; c < d->vpp; c++)
-            tdm_lower_chunk(arena, d, c * d->pp + stage, &chunks[c]);
+            tdm_lower_chunk(arena, d, tdm_placement_virtual(d->placement, d->pp, stage, c),
+                            &chunks[c]);
         roles[stage] = (tdm_role){.stage = stage, .chunks = chunks, .n_chunks = d->vpp};
     }
     plan->roles = roles;
@@ -265,6 +294,7 @@ tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedul
     *dims = tdm_lower_dims(sc, schedule);
     if (!moe)
         dims->ep = 1;
+    out.placement = dims->placement;
     tdm_lower_kinds(arena, dims, &out);
     tdm_role *roles = lower_roles(arena, dims, &out);
     if (moe) {

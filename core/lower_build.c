@@ -133,6 +133,8 @@ tdm_draft_op *tdm_draft_p2p(tdm_draft *draft, tdm_pass_kind pass, const char *na
 {
     bool send = kind == TDM_OP_SEND, forward = send == (peer == TDM_PEER_NEXT);
     tdm_stream sends = forward ? TDM_STREAM_PP_SEND : TDM_STREAM_PP_SEND_GRAD;
+    if (draft->back)
+        sends = forward ? TDM_STREAM_PP_SEND_BACK : TDM_STREAM_PP_SEND_GRAD_BACK;
     tdm_stream receives = forward ? TDM_STREAM_PP_RECV : TDM_STREAM_PP_RECV_GRAD;
     tdm_draft_op *op = append(draft, pass, name, kind, send ? sends : receives);
     op->op.u.p2p.peer = peer;

@@ -33,6 +33,9 @@ typedef struct tdm_dims {
     bool train;
     uint32_t send_lag; /* passes after which compute waits for a sent gradient */
     bool split;        /* passes B and W apart */
+    tdm_placement placement;
+    bool ends_apart; /* the first and the last virtual stage are on different stages */
+    bool bare;       /* some virtual stages have no layers */
 } tdm_dims;
 
 typedef struct tdm_draft_op {
@@ -58,6 +61,7 @@ typedef struct tdm_draft {
     uint32_t n_params;
     tdm_draft_list forward;  /* pass F */
     tdm_draft_list gradient; /* passes B and W, in BW's order */
+    bool back;               /* boundary of a chunk that runs back in a V */
 } tdm_draft;
 
 /* A draft with the slots x and dx; lives in the arena. */
@@ -136,8 +140,9 @@ uint16_t tdm_lower_add_backward(tdm_draft *draft, const char *name, const char *
 uint16_t tdm_draft_find(const tdm_draft *draft, const char *name);
 void tdm_lower_embedding(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind);
 void tdm_lower_head(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind);
-void tdm_lower_boundary_in(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind);
-void tdm_lower_boundary_out(tdm_arena *arena, const tdm_dims *dims, tdm_kind *kind);
+/* back: of the chunks that run back in a V. */
+void tdm_lower_boundary_in(tdm_arena *arena, const tdm_dims *dims, bool back, tdm_kind *kind);
+void tdm_lower_boundary_out(tdm_arena *arena, const tdm_dims *dims, bool back, tdm_kind *kind);
 void tdm_lower_timed(tdm_arena *arena, const tdm_dims *dims, uint32_t virtual_stage,
                      tdm_kind *kind);
 /* The steps of tdm_lower that the folded evaluation takes too: sizes (their ep is 1 in a model

@@ -55,7 +55,7 @@ void tdm_lower_embedding(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
     tdm_draft *draft = tdm_draft_new(arena, d, "embedding");
     tdm_param *words =
         tdm_draft_param(draft, "words", (uint64_t)m->vocab_size / d->tp * m->hidden_size);
-    words->embedding = !m->untie_embeddings && d->pp > 1;
+    words->embedding = !m->untie_embeddings && d->ends_apart;
     if (m->position == TDM_POSITION_LEARNED)
         tdm_draft_param(draft, "positions", (uint64_t)m->max_position_embeddings * m->hidden_size)
             ->sync_tp = d->sequence_parallel;
@@ -163,7 +163,7 @@ void tdm_lower_head(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
     uint64_t h = m->hidden_size, v = m->vocab_size / d->tp, logits_bytes = d->tokens * v * 4;
     tdm_draft *draft = tdm_draft_new(arena, d, "head");
     norm_param(draft);
-    if (m->untie_embeddings || d->pp > 1)
+    if (m->untie_embeddings || d->ends_apart)
         tdm_draft_param(draft, "words", v * h)->embedding = !m->untie_embeddings;
 
     uint16_t nf = tdm_draft_slot(draft, "nf", d->x_bytes, 0);
@@ -188,9 +188,10 @@ void tdm_lower_head(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
 }
 
 /* From the previous stage: receives the activation, sends its gradient back. */
-void tdm_lower_boundary_in(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
+void tdm_lower_boundary_in(tdm_arena *arena, const tdm_dims *d, bool back, tdm_kind *kind)
 {
-    tdm_draft *draft = tdm_draft_new(arena, d, "boundary-in");
+    tdm_draft *draft = tdm_draft_new(arena, d, back ? "boundary-in-back" : "boundary-in");
+    draft->back = back;
     tdm_write_next(
         tdm_draft_p2p(draft, TDM_PASS_F, "recv", TDM_OP_RECV, TDM_PEER_PREVIOUS, d->x_bytes),
         TDM_SLOT_X);
@@ -202,9 +203,10 @@ void tdm_lower_boundary_in(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
 }
 
 /* To the next stage: sends the activation, receives its gradient. */
-void tdm_lower_boundary_out(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
+void tdm_lower_boundary_out(tdm_arena *arena, const tdm_dims *d, bool back, tdm_kind *kind)
 {
-    tdm_draft *draft = tdm_draft_new(arena, d, "boundary-out");
+    tdm_draft *draft = tdm_draft_new(arena, d, back ? "boundary-out-back" : "boundary-out");
+    draft->back = back;
     tdm_read(tdm_draft_p2p(draft, TDM_PASS_F, "send", TDM_OP_SEND, TDM_PEER_NEXT, d->x_bytes),
              TDM_SLOT_X);
     if (d->train)
@@ -219,7 +221,7 @@ void tdm_lower_boundary_out(tdm_arena *arena, const tdm_dims *d, tdm_kind *kind)
 void tdm_lower_timed(tdm_arena *arena, const tdm_dims *d, uint32_t virtual_stage, tdm_kind *kind)
 {
     const tdm_pass_times *times = &d->scenario->pass_times;
-    uint32_t stage = virtual_stage % d->pp;
+    uint32_t stage = tdm_placement_stage(d->placement, d->pp, virtual_stage);
     tdm_draft *draft = tdm_draft_new(arena, d, tdm_arena_printf(arena, "stage-%u", virtual_stage));
     bool first = virtual_stage == 0, last = virtual_stage + 1 == d->pp * d->vpp;
     tdm_draft_op *op =

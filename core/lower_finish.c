@@ -155,6 +155,18 @@ static void note_use(wait_state *state, const tdm_draft_op *op, uint32_t index)
     }
 }
 
+/* Waits for sends of activations or of gradients, whichever way the chunk runs. */
+static void add_sent_wait(const tdm_dims *dims, tdm_draft_op *op, tdm_wait *waits,
+                          tdm_stream stream, tdm_wait_kind kind, uint32_t n)
+{
+    add_wait(op, waits, stream, kind, n);
+    if (dims->placement == TDM_PLACEMENT_V)
+        add_wait(op, waits,
+                 stream == TDM_STREAM_PP_SEND ? TDM_STREAM_PP_SEND_BACK
+                                              : TDM_STREAM_PP_SEND_GRAD_BACK,
+                 kind, n);
+}
+
 /* What a template's first compute op waits for, so that any template may follow any other: see
  * boundary kinds. */
 static void first_compute_waits(const tdm_dims *dims, tdm_pass_kind pass, tdm_draft_op *op,
@@ -168,18 +180,45 @@ static void first_compute_waits(const tdm_dims *dims, tdm_pass_kind pass, tdm_dr
     case TDM_PASS_F:
         add_wait(op, waits, TDM_STREAM_PP_RECV, TDM_WAIT_TAIL, 0);
         if (!dims->train)
-            add_wait(op, waits, TDM_STREAM_PP_SEND, TDM_WAIT_PASS, 2);
+            add_sent_wait(dims, op, waits, TDM_STREAM_PP_SEND, TDM_WAIT_PASS, 2);
         break;
     case TDM_PASS_B:
     case TDM_PASS_BW:
         add_wait(op, waits, TDM_STREAM_PP_RECV_GRAD, TDM_WAIT_TAIL, 0);
         /* Its gradient has come back, so the activation has long been sent. */
-        add_wait(op, waits, TDM_STREAM_PP_SEND, TDM_WAIT_FORWARD, 0);
+        add_sent_wait(dims, op, waits, TDM_STREAM_PP_SEND, TDM_WAIT_FORWARD, 0);
         if (pass == TDM_PASS_BW)
-            add_wait(op, waits, TDM_STREAM_PP_SEND_GRAD, TDM_WAIT_PASS, dims->send_lag);
+            add_sent_wait(dims, op, waits, TDM_STREAM_PP_SEND_GRAD, TDM_WAIT_PASS, dims->send_lag);
         break;
     default:
-        add_wait(op, waits, TDM_STREAM_PP_SEND_GRAD, TDM_WAIT_BACKWARD, 0);
+        /* In a V both neighbours may be at a backward whose gradient the other sends: waiting for
+         * this microbatch's own would be a deadlock. */
+        if (dims->placement == TDM_PLACEMENT_V)
+            add_sent_wait(dims, op, waits, TDM_STREAM_PP_SEND_GRAD, TDM_WAIT_PASS, dims->send_lag);
+        else
+            add_sent_wait(dims, op, waits, TDM_STREAM_PP_SEND_GRAD, TDM_WAIT_BACKWARD, 0);
+        break;
+    }
+}
+
+/* Without layers on its stage, an op may take what was received, or what the embedding summed,
+ * without a kernel in between. */
+static void bare_waits(const tdm_dims *dims, tdm_pass_kind pass, tdm_draft_op *op, tdm_wait *waits)
+{
+    switch (op->op.stream) {
+    case TDM_STREAM_PP_SEND:
+    case TDM_STREAM_PP_SEND_BACK:
+        add_wait(op, waits, TDM_STREAM_PP_RECV, TDM_WAIT_TAIL, 0);
+        if (dims->tp > 1)
+            add_wait(op, waits, TDM_STREAM_TP, TDM_WAIT_TAIL, 0);
+        break;
+    case TDM_STREAM_PP_SEND_GRAD:
+    case TDM_STREAM_PP_SEND_GRAD_BACK:
+        add_wait(op, waits, TDM_STREAM_PP_RECV_GRAD, TDM_WAIT_TAIL, 0);
+        break;
+    default:
+        if (pass == TDM_PASS_W)
+            add_wait(op, waits, TDM_STREAM_PP_RECV_GRAD, TDM_WAIT_BACKWARD, 0);
         break;
     }
 }
@@ -201,6 +240,8 @@ static void derive_waits_of(const tdm_dims *dims, tdm_pass_kind pass, wait_state
     }
     if (own == TDM_STREAM_COMPUTE && !state->compute_started) {
         first_compute_waits(dims, pass, op, waits);
+        if (dims->bare && dims->pp > 1)
+            bare_waits(dims, pass, op, waits);
         state->compute_started = true;
     }
     if (own != TDM_STREAM_COMPUTE && outside && !state->waited_before[own]) {
@@ -210,6 +251,8 @@ static void derive_waits_of(const tdm_dims *dims, tdm_pass_kind pass, wait_state
         if (first && dims->pp > 1 && pass != TDM_PASS_W)
             add_wait(op, waits, pass == TDM_PASS_F ? TDM_STREAM_PP_RECV : TDM_STREAM_PP_RECV_GRAD,
                      TDM_WAIT_TAIL, 0);
+        if (dims->bare && dims->pp > 1)
+            bare_waits(dims, pass, op, waits);
         state->waited_before[own] = true;
     }
     if (op->waits_pass)
@@ -222,7 +265,7 @@ static void derive_waits(tdm_draft *draft, tdm_pass_kind pass, tdm_draft_list *l
 {
     wait_state *state = TDM_ALLOC(draft->arena, wait_state, 1);
     for (uint32_t i = 0; i < list->n; i++) {
-        tdm_wait waits[TDM_N_STREAMS + 4];
+        tdm_wait waits[TDM_N_STREAMS + 6];
         tdm_draft_op *op = &list->ops[i];
         derive_waits_of(draft->dims, pass, state, op, i, waits);
         tdm_wait *kept = TDM_ALLOC(draft->arena, tdm_wait, op->op.n_waits);

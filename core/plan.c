@@ -6,7 +6,8 @@
 const char *tdm_stream_name(tdm_stream stream)
 {
     static const char *const names[TDM_N_STREAMS] = {
-        "compute", "tp", "ep", "dp", "pp-send", "pp-recv", "pp-send-grad", "pp-recv-grad"};
+        "compute", "tp",           "ep",           "dp",           "pp-send",
+        "pp-recv", "pp-send-grad", "pp-recv-grad", "pp-send-back", "pp-send-grad-back"};
     assert((unsigned)stream < TDM_N_STREAMS);
     return names[stream];
 }
@@ -157,6 +158,15 @@ const tdm_kind *tdm_plan_kind_at(const tdm_plan *plan, const tdm_chunk *chunk, u
     return NULL;
 }
 
+uint32_t tdm_plan_turn(const tdm_role *role, uint32_t chunk)
+{
+    uint32_t c = 0;
+    while (c < role->n_chunks &&
+           role->chunks[c].virtual_stage != role->chunks[chunk].virtual_stage + 1)
+        c++;
+    return c;
+}
+
 /* Row of a routing table: [replica][layer][microbatch]. */
 static uint64_t routing_row(const tdm_plan *plan, uint32_t rank, uint32_t layer,
                             uint32_t microbatch)
@@ -208,7 +218,8 @@ uint32_t tdm_plan_peer(const tdm_plan *plan, uint32_t rank, const tdm_instance *
     bool next = instance->op->u.p2p.peer == TDM_PEER_NEXT;
     if (next ? virtual_stage >= last : virtual_stage == 0)
         return UINT32_MAX;
-    uint32_t stage = (next ? virtual_stage + 1 : virtual_stage - 1) % plan->mesh.pp;
+    uint32_t stage = tdm_placement_stage(plan->placement, plan->mesh.pp,
+                                         next ? virtual_stage + 1 : virtual_stage - 1);
     return tdm_mesh_at_stage(&plan->mesh, rank, stage);
 }
 

@@ -13,6 +13,7 @@
 #define TDM_PLAN_H
 
 #include "mesh.h"
+#include "placement.h"
 #include "scenario.h"
 
 typedef enum tdm_stream {
@@ -24,6 +25,10 @@ typedef enum tdm_stream {
     TDM_STREAM_PP_RECV,      /* and from the previous */
     TDM_STREAM_PP_SEND_GRAD, /* gradients to the previous stage */
     TDM_STREAM_PP_RECV_GRAD, /* and from the next */
+    /* Of chunks that run back in a V: activations to the previous stage, gradients to the next. One
+     * stream for both ways would let a stage wait for one neighbour before it serves the other. */
+    TDM_STREAM_PP_SEND_BACK,
+    TDM_STREAM_PP_SEND_GRAD_BACK,
     TDM_N_STREAMS
 } tdm_stream;
 
@@ -77,7 +82,9 @@ typedef struct tdm_wait {
     uint32_t n;
 } tdm_wait;
 
-/* An op's use of a tensor: slot of its own position, or (next) of the following position. */
+/* An op's use of a tensor: slot of its own position, or (next) of the following position. At the
+ * end of a chunk that is the first position of the chunk that follows in the pipeline, where the
+ * same stage holds it (the turn of a V): the tensor is handed over in place. */
 typedef struct tdm_ref {
     uint16_t slot;
     bool next;
@@ -193,7 +200,7 @@ typedef struct tdm_chunk {
     const tdm_block *blocks; /* [n_blocks] in forward order; B, W and BW walk them backwards */
     uint32_t n_blocks;
     uint32_t n_positions;   /* sum of the counts */
-    uint32_t virtual_stage; /* place in the pipeline: stage + pp * chunk index */
+    uint32_t virtual_stage; /* place in the pipeline: placement.h */
 } tdm_chunk;
 
 typedef struct tdm_pass {
@@ -241,6 +248,7 @@ typedef struct tdm_plan {
     /* The roles' programs laid out flat, [n_roles], for those who go through them one after the
      * other (program.h). NULL: not laid out. A plan that is changed must not have them. */
     const struct tdm_program *programs;
+    tdm_placement placement;
 } tdm_plan;
 
 /* One op of one rank, as the cursor yields it. */
@@ -277,6 +285,22 @@ const tdm_template *tdm_plan_template(const tdm_plan *plan, const tdm_role *role
 
 /* Kind of block at a position of a chunk. */
 const tdm_kind *tdm_plan_kind_at(const tdm_plan *plan, const tdm_chunk *chunk, uint32_t position);
+
+/* The chunk of the role that follows a chunk in the pipeline without a transfer; n_chunks: none. */
+uint32_t tdm_plan_turn(const tdm_role *role, uint32_t chunk);
+
+/* Chunk and position that hold the tensor of an op's ref. */
+typedef struct tdm_place {
+    uint32_t chunk, position;
+} tdm_place;
+static inline tdm_place tdm_plan_place(const tdm_role *role, const tdm_instance *instance,
+                                       const tdm_ref *ref)
+{
+    uint32_t chunk = instance->pass.chunk, position = instance->position + ref->next;
+    if (position < role->chunks[chunk].n_positions)
+        return (tdm_place){chunk, position};
+    return (tdm_place){tdm_plan_turn(role, chunk), 0};
+}
 
 /* Token-expert pairs that the rank's experts receive; 0 without experts. */
 uint64_t tdm_plan_tokens(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch);

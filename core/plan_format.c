@@ -65,6 +65,11 @@ static const char *p2p_name(unsigned v)
     return v == TDM_P2P_DIRECTED ? "directed" : "shared";
 }
 
+static const char *placement_name(unsigned v)
+{
+    return v == TDM_PLACEMENT_V ? "v" : "loop";
+}
+
 static const tdm_text_names dtypes = {dtype_name, TDM_N_DTYPES};
 static const tdm_text_names norms = {norm_name, TDM_NORM_RMS + 1};
 static const tdm_text_names positions = {position_name, TDM_POSITION_ROPE + 1};
@@ -74,6 +79,7 @@ static const tdm_text_names routing_models = {routing_name, TDM_N_ROUTING_MODELS
 static const tdm_text_names classes = {class_name, TDM_N_CLASSES};
 static const tdm_text_names groups = {group_name, TDM_N_GROUP_KINDS};
 static const tdm_text_names directions = {a2a_name, TDM_A2A_COMBINE + 1};
+static const tdm_text_names placements = {placement_name, TDM_N_PLACEMENTS};
 static const tdm_text_names peers = {peer_name, TDM_PEER_PREVIOUS + 1};
 static const tdm_text_names communicators = {p2p_name, TDM_P2P_SHARED + 1};
 const tdm_text_names tdm_text_streams = {stream_name, TDM_N_STREAMS};
@@ -93,6 +99,11 @@ static const tdm_text_field plan_fields[] = {
     {.key = "micro_batch_size", .type = TDM_TEXT_U32, .offset = AT(micro_batch_size)},
     {.key = "seq_length", .type = TDM_TEXT_U32, .offset = AT(seq_length)},
     {.key = "num_microbatches", .type = TDM_TEXT_U32, .offset = AT(num_microbatches)},
+    {.key = "placement",
+     .type = TDM_TEXT_ENUM,
+     .offset = AT(placement),
+     .names = &placements,
+     .optional = true},
     {.key = NULL},
 };
 static const tdm_text_field model_fields[] = {

@@ -120,10 +120,10 @@ static bool check_block(tdm_plan_reader *reader, const tdm_chunk *chunk, const t
     return true;
 }
 
-static bool read_chunk(tdm_plan_reader *reader, tdm_chunk *chunk)
+/* last: then stands at the last block's line. */
+static bool read_chunk(tdm_plan_reader *reader, tdm_chunk *chunk, tdm_text_reader *last)
 {
     tdm_text_reader *r = &reader->text;
-    tdm_text_reader last = *r; /* stands at the last block's line */
     tdm_block *blocks = NULL;
     uint32_t room = 0;
     if (!tdm_text_fields(r, "chunk", tdm_text_chunk_fields, chunk) || !tdm_text_advance(r))
@@ -138,19 +138,34 @@ static bool read_chunk(tdm_plan_reader *reader, tdm_chunk *chunk)
         blocks[chunk->n_blocks++] = block;
         chunk->blocks = blocks;
         chunk->n_positions += block.count;
-        last = *r;
+        *last = *r;
         if (!tdm_text_advance(r))
             return false;
     }
     if (chunk->n_blocks == 0)
         return tdm_text_fail(r, r->line, "a chunk needs at least one block");
-    return check_next(reader, &last, chunk->blocks[chunk->n_blocks - 1].kind, NULL);
+    return true;
+}
+
+/* What follows the end of each chunk on the same stage; ends: their last blocks' lines. */
+static bool check_ends(const tdm_plan_reader *reader, const tdm_role *role, tdm_text_reader *ends)
+{
+    for (uint32_t c = 0; c < role->n_chunks; c++) {
+        const tdm_chunk *chunk = &role->chunks[c];
+        uint32_t turn = tdm_plan_turn(role, c);
+        const tdm_kind *following =
+            turn < role->n_chunks ? &reader->kinds[role->chunks[turn].blocks[0].kind] : NULL;
+        if (!check_next(reader, &ends[c], chunk->blocks[chunk->n_blocks - 1].kind, following))
+            return false;
+    }
+    return true;
 }
 
 static bool read_chunks(tdm_plan_reader *reader, tdm_role *role)
 {
     tdm_text_reader *r = &reader->text;
     tdm_text_reader highest = *r; /* stands at the line with the highest virtual stage */
+    tdm_text_reader ends[TDM_READ_MAX_CHUNKS];
     tdm_chunk *chunks = NULL;
     uint32_t room = 0, highest_stage = 0;
     while (tdm_token_is(r->word, "chunk")) {
@@ -159,7 +174,7 @@ static bool read_chunks(tdm_plan_reader *reader, tdm_role *role)
         if (role->n_chunks == TDM_READ_MAX_CHUNKS)
             return tdm_text_fail(r, r->line, "more than %d chunks in one role",
                                  TDM_READ_MAX_CHUNKS);
-        if (!read_chunk(reader, &chunk))
+        if (!read_chunk(reader, &chunk, &ends[role->n_chunks]))
             return false;
         TDM_READ_GROW(r->arena, chunks, role->n_chunks, &room);
         chunks[role->n_chunks++] = chunk;
@@ -175,7 +190,7 @@ static bool read_chunks(tdm_plan_reader *reader, tdm_role *role)
                              highest_stage, role->n_chunks, reader->plan->mesh.pp);
     if (role->n_chunks == 0)
         return tdm_text_fail(r, r->line, "a role needs at least one chunk");
-    return true;
+    return check_ends(reader, role, ends);
 }
 
 /* ---- passes ---- */

@@ -16,11 +16,16 @@ bool tdm_schedule_splits(const tdm_schedule *schedule, const tdm_schedule_shape 
     return schedule->needs_table && shape->table ? shape->table->split : schedule->splits_backward;
 }
 
+tdm_placement tdm_schedule_placement(const tdm_schedule *schedule, const tdm_schedule_shape *shape)
+{
+    return schedule->needs_table && shape->table ? shape->table->placement : schedule->placement;
+}
+
 const char *tdm_schedule_refuse(const tdm_schedule *schedule, const tdm_schedule_shape *shape)
 {
     if (shape->n_chunks > 1 && !schedule->chunked)
         return "orders one chunk of layers per stage only (schedules with several: "
-               "interleaved-1f1b, breadth-first)";
+               "interleaved-1f1b, breadth-first, zb-v)";
     if (shape->n_chunks > 1 && shape->n_stages == 1)
         return "needs at least 2 pipeline stages for several chunks";
     if (schedule->needs_table && !shape->table)

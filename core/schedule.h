@@ -22,15 +22,15 @@ typedef struct tdm_pass_table {
     bool split; /* passes B and W apart */
     const tdm_pass *const *passes;
     const uint32_t *n_passes;
+    tdm_placement placement;
 } tdm_pass_table;
 
 /* What a schedule is asked to order. */
 typedef struct tdm_schedule_shape {
-    uint32_t n_stages;         /* p */
-    uint32_t n_chunks;         /* v: chunks of layers per stage; chunk c of stage s is virtual stage
-                                * c * p + s */
-    uint32_t n_microbatches;   /* m */
-    uint32_t activation_limit; /* microbatches of activations a stage may hold; 0: not given */
+    uint32_t n_stages;            /* p */
+    uint32_t n_chunks;            /* v: chunks of layers per stage, placed as the schedule says */
+    uint32_t n_microbatches;      /* m */
+    uint32_t activation_limit;    /* microbatches of activations a stage may hold; 0: not given */
     const tdm_stage_times *times; /* NULL unless the schedule needs them */
     const tdm_pass_table *table;  /* NULL unless one was read */
 } tdm_schedule_shape;
@@ -51,6 +51,7 @@ typedef struct tdm_schedule {
      * returns how many there are (more than capacity: nothing past it was written). */
     uint32_t (*order)(tdm_arena *scratch, const tdm_schedule_shape *shape, uint32_t stage,
                       tdm_pass *passes, uint32_t capacity);
+    tdm_placement placement; /* of several chunks; with needs_table the table says it */
 } tdm_schedule;
 
 extern const tdm_schedule *const tdm_schedules[]; /* NULL-terminated, generated, by name */
@@ -61,6 +62,9 @@ const char *tdm_schedule_refuse(const tdm_schedule *schedule, const tdm_schedule
 
 /* Whether the backward comes as passes B and W apart. */
 bool tdm_schedule_splits(const tdm_schedule *schedule, const tdm_schedule_shape *shape);
+
+/* Where the chunks of a shape lie. */
+tdm_placement tdm_schedule_placement(const tdm_schedule *schedule, const tdm_schedule_shape *shape);
 
 /* How many passes later a sent gradient's buffer must be free, in passes W apart or not. */
 static inline uint32_t tdm_schedule_send_lag(const tdm_schedule *schedule, uint32_t n_microbatches)

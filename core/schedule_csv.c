@@ -162,25 +162,48 @@ static tdm_code read_lines(reader *r, const char *text, size_t length)
     return TDM_OK;
 }
 
-/* Chunk c of rank s is stage c * ranks + s, as torch's looped schedules have it. */
-static tdm_code check_placement(const reader *r)
+static bool stands(const reader *r, tdm_placement placement, const action *a)
+{
+    return tdm_placement_stage(placement, r->n_rows, a->stage) == a->row;
+}
+
+static tdm_code refuse_placement(const reader *r, const action *a)
+{
+    uint32_t loop = tdm_placement_stage(TDM_PLACEMENT_LOOP, r->n_rows, a->stage);
+    uint32_t back = tdm_placement_stage(TDM_PLACEMENT_V, r->n_rows, a->stage);
+    if (loop == back)
+        return tdm_error_add(r->err, TDM_E_INVALID,
+                             "%s:%u:1: stage %u stands in row %u; of %u rows, row %u is the one "
+                             "that holds it",
+                             r->path, a->row + 1, a->stage, a->row, r->n_rows, loop);
+    return tdm_error_add(r->err, TDM_E_INVALID,
+                         "%s:%u:1: stage %u stands in row %u; of %u rows, row %u holds it in a "
+                         "loop and row %u in a V, and other placements are not supported",
+                         r->path, a->row + 1, a->stage, a->row, r->n_rows, loop, back);
+}
+
+/* Which stages stand in which row tells the placement: torch's "loop" or its "v". Source:
+ * torch/distributed/pipelining/_utils.py, generate_stage_to_rank_mapping. */
+static tdm_code find_placement(const reader *r, tdm_placement *placement)
 {
     if (r->n_stages % r->n_rows != 0)
         return tdm_error_add(r->err, TDM_E_INVALID,
                              "%s:1:1: %u stages on %u rows: every rank must have the same number",
                              r->path, r->n_stages, r->n_rows);
+    const action *wrong[TDM_N_PLACEMENTS] = {NULL}; /* first that does not stand where it would */
     for (size_t i = 0; i < r->n_actions; i++)
-        if (r->actions[i].stage % r->n_rows != r->actions[i].row)
-            return tdm_error_add(
-                r->err, TDM_E_INVALID,
-                "%s:%u:1: stage %u stands in row %u; of %u rows, row %u is the one "
-                "that holds it",
-                r->path, r->actions[i].row + 1, r->actions[i].stage, r->actions[i].row, r->n_rows,
-                r->actions[i].stage % r->n_rows);
-    return TDM_OK;
+        for (uint32_t p = 0; p < TDM_N_PLACEMENTS; p++)
+            if (!wrong[p] && !stands(r, (tdm_placement)p, &r->actions[i]))
+                wrong[p] = &r->actions[i];
+    for (uint32_t p = 0; p < TDM_N_PLACEMENTS; p++)
+        if (!wrong[p]) {
+            *placement = (tdm_placement)p;
+            return TDM_OK;
+        }
+    return refuse_placement(r, wrong[wrong[TDM_PLACEMENT_V] > wrong[TDM_PLACEMENT_LOOP]]);
 }
 
-static void fill_table(const reader *r, tdm_pass_table *table)
+static void fill_table(const reader *r, tdm_placement placement, tdm_pass_table *table)
 {
     uint32_t *n_passes = TDM_ALLOC(r->arena, uint32_t, r->n_rows);
     tdm_pass **passes = TDM_ALLOC(r->arena, tdm_pass *, r->n_rows);
@@ -201,18 +224,20 @@ static void fill_table(const reader *r, tdm_pass_table *table)
                               .n_microbatches = r->n_microbatches,
                               .split = r->split != NULL,
                               .passes = (const tdm_pass *const *)passes,
-                              .n_passes = n_passes};
+                              .n_passes = n_passes,
+                              .placement = placement};
 }
 
 tdm_code tdm_schedule_csv_parse(tdm_arena *arena, const char *path, const char *text, size_t length,
                                 tdm_pass_table *table, tdm_error *err)
 {
     reader r = {.arena = arena, .path = path, .err = err};
+    tdm_placement placement;
     tdm_code code = read_lines(&r, text, length);
     if (code == TDM_OK)
-        code = check_placement(&r);
+        code = find_placement(&r, &placement);
     if (code == TDM_OK)
-        fill_table(&r, table);
+        fill_table(&r, placement, table);
     return code;
 }
 

@@ -1,7 +1,8 @@
 /* schedule_csv.h: orders of passes in PyTorch's pipeline schedule CSV: one row per rank, cells
  * STAGE OP MICROBATCH such as 0F0, 1B3 (whole backward), 1I3 (input gradients), 1W3 (weight
  * gradients). Empty cells mean idle steps and are skipped, and so are the communication and
- * sharding actions that torch.distributed.pipelining adds: the plan has its own. Source:
+ * sharding actions that torch.distributed.pipelining adds: the plan has its own. Which stages stand
+ * in which row tells how they are placed, in a loop or in a V. Source:
  * torch/distributed/pipelining/schedules.py, _Action and _PipelineScheduleRuntime. */
 #ifndef TDM_SCHEDULE_CSV_H
 #define TDM_SCHEDULE_CSV_H

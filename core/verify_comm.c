@@ -23,9 +23,12 @@ static uint32_t find_channel(reduction *r, const tdm_instance *in, uint32_t peer
     bool p2p = tdm_op_is_p2p(op->kind);
     bool shared = p2p && op->u.p2p.p2p == TDM_P2P_SHARED;
     bool outgoing = op->kind == TDM_OP_SEND && !shared;
+    bool forward = p2p && (op->kind == TDM_OP_SEND) == (op->u.p2p.peer == TDM_PEER_NEXT);
+    bool gradients = p2p && !shared && !forward;
     for (uint32_t i = 0; i < role->n_channels; i++) {
         const tdm_verify_channel *c = &role->channels[i];
-        bool same = p2p ? c->peer == peer && c->shared == shared && c->outgoing == outgoing
+        bool same = p2p ? c->peer == peer && c->shared == shared && c->outgoing == outgoing &&
+                              c->gradients == gradients
                         : c->group == op->u.collective.group;
         if (c->p2p == p2p && same)
             return i;
@@ -35,6 +38,7 @@ static uint32_t find_channel(reduction *r, const tdm_instance *in, uint32_t peer
                              .group = p2p ? TDM_N_GROUP_KINDS : op->u.collective.group,
                              .shared = shared,
                              .outgoing = outgoing,
+                             .gradients = gradients,
                              .peer = peer,
                              .same_role = UINT32_MAX};
     return role->n_channels++;
@@ -140,7 +144,8 @@ static uint32_t peer_of(const tdm_verify_comms *comms, uint32_t rank,
 static uint64_t communicator_key(const tdm_verify_comms *comms, uint32_t rank,
                                  const tdm_verify_channel *channel, uint32_t *size)
 {
-    enum { FAMILY_SHIFT = 56, FAMILY_DIRECTED = TDM_N_GROUP_KINDS, FAMILY_SHARED };
+    enum { FAMILY_SHIFT = 56 };
+    enum { FAMILY_DIRECTED = TDM_N_GROUP_KINDS, FAMILY_GRADIENTS, FAMILY_SHARED };
     if (!channel->p2p) {
         tdm_group group = tdm_mesh_group(&comms->plan->mesh, channel->group, rank);
         *size = group.size;
@@ -150,7 +155,10 @@ static uint64_t communicator_key(const tdm_verify_comms *comms, uint32_t rank,
     uint32_t peer = peer_of(comms, rank, channel);
     bool first = channel->shared ? rank < peer : channel->outgoing;
     uint64_t pair = (uint64_t)(first ? rank : peer) << 28 | (first ? peer : rank);
-    return (uint64_t)(channel->shared ? FAMILY_SHARED : FAMILY_DIRECTED) << FAMILY_SHIFT | pair;
+    uint64_t family = channel->shared      ? FAMILY_SHARED
+                      : channel->gradients ? FAMILY_GRADIENTS
+                                           : FAMILY_DIRECTED;
+    return family << FAMILY_SHIFT | pair;
 }
 
 static void enter_rank(tdm_verify_comms *comms, table *t, uint32_t rank)

@@ -7,8 +7,8 @@
 #include "verify_private.h"
 
 /* A role uses at most one communicator per kind of group, and with each of its two neighbours one
- * out, one in and one for both. */
-enum { TDM_MAX_CHANNELS = TDM_N_GROUP_KINDS + 6 };
+ * out and one in, for activations and for gradients, and one for all. */
+enum { TDM_MAX_CHANNELS = TDM_N_GROUP_KINDS + 10 };
 
 /* A communication op of a role. */
 typedef struct tdm_verify_comm_op {
@@ -25,6 +25,7 @@ typedef struct tdm_verify_channel {
     bool p2p;
     tdm_group_kind group;  /* collectives */
     bool shared, outgoing; /* send and receive; outgoing: data leaves the rank */
+    bool gradients;        /* carries these; otherwise activations; not if shared */
     uint32_t peer;         /* of the role's first rank */
     uint32_t n_ops;
     uint32_t *ops; /* [n_ops] in issue order */

@@ -75,18 +75,18 @@ static uint32_t layer_of(const tdm_chunk *chunk, uint32_t position)
 static use *new_use(const tdm_plan *plan, role_uses *uses, const tdm_instance *in,
                     const tdm_ref *ref, uint64_t index)
 {
-    const tdm_chunk *chunk = &uses->role->chunks[in->pass.chunk];
-    uint32_t position = in->position + ref->next;
-    const tdm_kind *kind = ref->next ? tdm_plan_kind_at(plan, chunk, position) : in->kind;
+    tdm_place at = tdm_plan_place(uses->role, in, ref);
+    const tdm_chunk *chunk = &uses->role->chunks[at.chunk];
+    const tdm_kind *kind = ref->next ? tdm_plan_kind_at(plan, chunk, at.position) : in->kind;
     use *u = &uses->items[uses->n++];
     *u = (use){.size = kind->slots[ref->slot].bytes,
                .index = index,
                .birth = in->index + 1,
-               .chunk = in->pass.chunk,
+               .chunk = at.chunk,
                .microbatch = in->pass.microbatch,
-               .position = position,
+               .position = at.position,
                .slot = ref->slot,
-               .layer = ref->next ? layer_of(chunk, position) : in->layer};
+               .layer = ref->next ? layer_of(chunk, at.position) : in->layer};
     memset(&u->before, 0xff, sizeof u->before);
     return u;
 }
@@ -101,8 +101,9 @@ static role_uses note_uses(tdm_arena *scratch, const tdm_plan *plan, const tdm_l
         const tdm_instance *in = &program->ops[i];
         for (uint32_t r = 0; r < in->op->n_refs; r++) {
             const tdm_ref *ref = &in->op->refs[r];
-            uint64_t t = tdm_layout_index(layout, in->pass.chunk, in->pass.microbatch,
-                                          in->position + ref->next, ref->slot);
+            tdm_place at = tdm_plan_place(uses.role, in, ref);
+            uint64_t t =
+                tdm_layout_index(layout, at.chunk, in->pass.microbatch, at.position, ref->slot);
             use *u = use_of[t] ? &uses.items[use_of[t] - 1] : new_use(plan, &uses, in, ref, t);
             use_of[t] = (uint32_t)(u - uses.items) + 1;
             u->last.seen[in->op->stream] = program->number[i];

@@ -93,8 +93,9 @@ static bool tell(life *l, const void *where, uint32_t slot, fault_kind fault)
 
 static tdm_verify_text tensor_text(const life *l, const tdm_ref *ref)
 {
-    return tdm_verify_tensor_text(l->plan, l->rank, l->in.pass.chunk, l->in.pass.microbatch,
-                                  l->in.position + ref->next, ref->slot);
+    tdm_place at = tdm_plan_place(l->role, &l->in, ref);
+    return tdm_verify_tensor_text(l->plan, l->rank, at.chunk, l->in.pass.microbatch, at.position,
+                                  ref->slot);
 }
 
 /* A fault of the op at hand: op "b" frees tensor "y" again: op "a" freed it. other: index + 1 of
@@ -131,9 +132,9 @@ static tdm_code complain_order(life *l, const tdm_ref *ref, fault_kind fault, co
 
 static tensor *tensor_of(const life *l, const tdm_ref *ref)
 {
-    uint32_t chunk = l->in.pass.chunk;
-    return &l->tensors[l->chunk_base[chunk] + l->in.pass.microbatch * l->chunk_stride[chunk] +
-                       l->slot_base[chunk][l->in.position + ref->next] + ref->slot];
+    tdm_place at = tdm_plan_place(l->role, &l->in, ref);
+    return &l->tensors[l->chunk_base[at.chunk] + l->in.pass.microbatch * l->chunk_stride[at.chunk] +
+                       l->slot_base[at.chunk][at.position] + ref->slot];
 }
 
 static tdm_code check_birth(life *l, const tdm_ref *ref, tensor *t)

@@ -65,8 +65,19 @@ static tdm_code check_next(const tdm_kind *kind, const tdm_kind *next, tdm_error
     return TDM_OK;
 }
 
-static tdm_code check_chunk(const tdm_plan *plan, const tdm_chunk *chunk, tdm_error *err)
+/* Kind of the position that follows a chunk on the same stage; NULL: none. */
+static const tdm_kind *after_chunk(const tdm_plan *plan, const tdm_role *role, uint32_t chunk)
 {
+    uint32_t turn = tdm_plan_turn(role, chunk);
+    bool known = turn < role->n_chunks && role->chunks[turn].n_blocks > 0 &&
+                 role->chunks[turn].blocks[0].kind < plan->n_kinds;
+    return known ? &plan->kinds[role->chunks[turn].blocks[0].kind] : NULL;
+}
+
+static tdm_code check_chunk(const tdm_plan *plan, const tdm_role *role, uint32_t index,
+                            tdm_error *err)
+{
+    const tdm_chunk *chunk = &role->chunks[index];
     uint64_t n_positions = 0;
     for (uint32_t b = 0; b < chunk->n_blocks; b++) {
         if (chunk->blocks[b].kind >= plan->n_kinds || chunk->blocks[b].count == 0)
@@ -84,8 +95,8 @@ static tdm_code check_chunk(const tdm_plan *plan, const tdm_chunk *chunk, tdm_er
     tdm_code code = TDM_OK;
     for (uint32_t b = 0; b < chunk->n_blocks; b++) {
         const tdm_kind *kind = &plan->kinds[chunk->blocks[b].kind];
-        const tdm_kind *after =
-            b + 1 < chunk->n_blocks ? &plan->kinds[chunk->blocks[b + 1].kind] : NULL;
+        const tdm_kind *after = b + 1 < chunk->n_blocks ? &plan->kinds[chunk->blocks[b + 1].kind]
+                                                        : after_chunk(plan, role, index);
         if (chunk->blocks[b].count > 1)
             code = tdm_verify_worst(code, check_next(kind, kind, err));
         code = tdm_verify_worst(code, check_next(kind, after, err));
@@ -100,7 +111,7 @@ static tdm_code check_role(const tdm_plan *plan, const tdm_role *role, tdm_error
         return tdm_error_add(err, TDM_E_INVALID, "plan: a role for stage %u of %u", role->stage,
                              plan->mesh.pp);
     for (uint32_t c = 0; c < role->n_chunks; c++)
-        code = tdm_verify_worst(code, check_chunk(plan, &role->chunks[c], err));
+        code = tdm_verify_worst(code, check_chunk(plan, role, c, err));
     for (uint32_t i = 0; i < role->n_passes; i++) {
         const tdm_pass *pass = &role->passes[i];
         bool known = (unsigned)pass->kind < TDM_N_PASS_KINDS;

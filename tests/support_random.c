@@ -12,10 +12,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
-enum { MOST_RANKS = 32 };
+enum { MOST_RANKS = 64, MOST_EXPERTS = 64 };
 
 typedef struct draw {
     tdm_arena *arena;
@@ -195,7 +196,7 @@ static void draw_experts(draw *d)
     do {
         p->ep = 1 + below(d, p->tp * p->dp);
         m->num_experts = p->ep * (1 + below(d, 3));
-    } while (p->tp * p->dp % p->ep != 0 || m->num_experts > MOST_RANKS);
+    } while (p->tp * p->dp % p->ep != 0 || m->num_experts > MOST_EXPERTS);
     uint32_t most = m->num_experts < 4 ? m->num_experts : 4;
     m->moe_router_topk = 1 + below(d, most);
     m->moe_ffn_hidden_size = 8 * (1 + below(d, 40));
@@ -212,11 +213,26 @@ static void draw_experts(draw *d)
     draw_routing(d);
 }
 
+/* Uneven layers per virtual stage, none on some; at least one in all. */
+static void draw_stages(draw *d)
+{
+    uint32_t n = d->sc->parallel.pp * d->sc->parallel.vpp, total = 0;
+    uint32_t *layers = TDM_ALLOC(d->arena, uint32_t, n);
+    for (uint32_t v = 0; v < n; v++)
+        total += layers[v] = below(d, 4);
+    if (total == 0)
+        total = layers[below(d, n)] = 1;
+    d->sc->stage_layers = layers;
+    d->sc->model.num_layers = total;
+}
+
 static void draw_model(draw *d)
 {
     tdm_model *m = &d->sc->model;
     const tdm_parallel *p = &d->sc->parallel;
     m->num_layers = p->pp * p->vpp * (1 + below(d, 2));
+    if (below(d, 3) == 0)
+        draw_stages(d);
     m->num_query_groups = p->tp * (1 + below(d, 2));
     m->num_attention_heads = m->num_query_groups * (1 + below(d, 3));
     m->kv_channels = ONE_OF(d, 4, 8, 16, 64);
@@ -300,6 +316,16 @@ static void describe(random_scenario *r)
             tdm_recompute_name(sc->training.recompute), sc->training.clip_grad);
 }
 
+static void describe_stages(random_scenario *r)
+{
+    const tdm_scenario *sc = &r->scenario;
+    for (uint32_t v = 0; v < sc->parallel.pp * sc->parallel.vpp && sc->stage_layers; v++) {
+        size_t n = strlen(r->text);
+        snprintf(r->text + n, sizeof r->text - n, "%s%u", v == 0 ? ", layers " : "|",
+                 sc->stage_layers[v]);
+    }
+}
+
 void random_scenario_draw(tdm_arena *arena, const char *root, uint64_t seed, random_scenario *drawn)
 {
     draw d = {.arena = arena, .root = root, .state = seed, .sc = &drawn->scenario};
@@ -315,4 +341,5 @@ void random_scenario_draw(tdm_arena *arena, const char *root, uint64_t seed, ran
         draw_machine(&d);
     }
     describe(drawn);
+    describe_stages(drawn);
 }

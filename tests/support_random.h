@@ -10,7 +10,7 @@ typedef struct random_scenario {
     char text[1024]; /* all that was drawn, for messages */
 } random_scenario;
 
-/* Up to 32 ranks of every schedule: models on one switch, on nodes with network adapters, on PCIe
+/* Up to 64 ranks of every schedule: models on one switch, on nodes with network adapters, on PCIe
  * trees and on the topology files below `root`, or stages of unequal pass times. */
 void random_scenario_draw(tdm_arena *arena, const char *root, uint64_t seed,
                           random_scenario *drawn);

@@ -41,9 +41,11 @@ static void check_passes(const char *what, const tdm_plan *plan, uint32_t rank)
 
 /* ---- transfers ---- */
 
+/* [way][peer]: way 1 for chunks that run back in a V; to and from the next virtual stage, the
+ * previous one. */
 typedef struct traffic {
-    uint64_t sent[2], received[2]; /* to and from the next stage, the previous stage */
-    uint32_t n_sent[2], n_received[2];
+    uint64_t sent[2][2], received[2][2];
+    uint32_t n_sent[2][2], n_received[2][2];
 } traffic;
 
 static traffic traffic_of(const tdm_plan *plan, uint32_t rank)
@@ -52,40 +54,63 @@ static traffic traffic_of(const tdm_plan *plan, uint32_t rank)
     tdm_cursor cursor;
     tdm_cursor_init(&cursor, plan, rank);
     for (tdm_instance in; tdm_cursor_next(&cursor, &in);) {
+        uint32_t way = plan->placement == TDM_PLACEMENT_V ? in.pass.chunk % 2u : 0;
         if (in.op->kind == TDM_OP_SEND) {
-            t.sent[in.op->u.p2p.peer] += in.op->u.p2p.bytes;
-            t.n_sent[in.op->u.p2p.peer]++;
+            t.sent[way][in.op->u.p2p.peer] += in.op->u.p2p.bytes;
+            t.n_sent[way][in.op->u.p2p.peer]++;
         } else if (in.op->kind == TDM_OP_RECV) {
-            t.received[in.op->u.p2p.peer] += in.op->u.p2p.bytes;
-            t.n_received[in.op->u.p2p.peer]++;
+            t.received[way][in.op->u.p2p.peer] += in.op->u.p2p.bytes;
+            t.n_received[way][in.op->u.p2p.peer]++;
         }
     }
     return t;
 }
 
-/* One transfer of the residual per microbatch, direction and pair of neighbouring chunks. */
-static void check_transfers(const char *what, const tdm_plan *plan, uint32_t rank)
+/* One transfer of the residual per microbatch, direction and pair of neighbouring chunks; before
+ * and after: such pairs of this rank and way. */
+static void check_way(const char *what, const tdm_plan *plan, uint32_t rank, uint32_t way,
+                      uint32_t before, uint32_t after)
 {
     const tdm_mesh *mesh = &plan->mesh;
-    bool first = rank < mesh->per_stage, last = rank + mesh->per_stage >= mesh->world;
     traffic here = traffic_of(plan, rank);
-    traffic next = traffic_of(plan, (rank + mesh->per_stage) % mesh->world);
-    uint32_t chunks = plan->roles[plan->role_of[rank]].n_chunks;
-    uint32_t after = plan->num_microbatches * (chunks - last);
-    uint32_t before = plan->num_microbatches * (chunks - first), back = plan->train;
+    /* Who takes what is sent to the next virtual stage. */
+    uint32_t step = way == 0 ? mesh->per_stage : mesh->world - mesh->per_stage;
+    traffic next = traffic_of(plan, (rank + step) % mesh->world);
+    uint32_t back = plan->train;
+    before *= plan->num_microbatches;
+    after *= plan->num_microbatches;
     uint64_t tokens = (uint64_t)plan->micro_batch_size * plan->seq_length;
     uint64_t shares = plan->parallel.sequence_parallel ? mesh->tp : 1;
     uint64_t x_bytes =
         tokens / shares * plan->model.hidden_size * tdm_dtype_bytes(plan->training.dtype);
-    RULE(what, here.n_sent[TDM_PEER_NEXT] == after, "rank %u\n", rank);
-    RULE(what, here.n_received[TDM_PEER_NEXT] == after * back, "rank %u\n", rank);
-    RULE(what, here.n_sent[TDM_PEER_PREVIOUS] == before * back, "rank %u\n", rank);
-    RULE(what, here.n_received[TDM_PEER_PREVIOUS] == before, "rank %u\n", rank);
-    RULE(what, here.sent[TDM_PEER_NEXT] == next.received[TDM_PEER_PREVIOUS], "rank %u\n", rank);
-    RULE(what, here.received[TDM_PEER_NEXT] == next.sent[TDM_PEER_PREVIOUS], "rank %u\n", rank);
+    RULE(what, here.n_sent[way][TDM_PEER_NEXT] == after, "rank %u\n", rank);
+    RULE(what, here.n_received[way][TDM_PEER_NEXT] == after * back, "rank %u\n", rank);
+    RULE(what, here.n_sent[way][TDM_PEER_PREVIOUS] == before * back, "rank %u\n", rank);
+    RULE(what, here.n_received[way][TDM_PEER_PREVIOUS] == before, "rank %u\n", rank);
+    if (after > 0) {
+        RULE(what, here.sent[way][TDM_PEER_NEXT] == next.received[way][TDM_PEER_PREVIOUS],
+             "rank %u\n", rank);
+        RULE(what, here.received[way][TDM_PEER_NEXT] == next.sent[way][TDM_PEER_PREVIOUS],
+             "rank %u\n", rank);
+    }
     if (!plan->pass_times)
-        RULE(what, here.sent[TDM_PEER_NEXT] == after * x_bytes, "rank %u: %llu bytes\n", rank,
-             (unsigned long long)here.sent[TDM_PEER_NEXT]);
+        RULE(what, here.sent[way][TDM_PEER_NEXT] == after * x_bytes, "rank %u: %llu bytes\n", rank,
+             (unsigned long long)here.sent[way][TDM_PEER_NEXT]);
+}
+
+/* In a V nothing is sent at the turns, on the first and the last stage. */
+static void check_transfers(const char *what, const tdm_plan *plan, uint32_t rank)
+{
+    const tdm_mesh *mesh = &plan->mesh;
+    bool first = rank < mesh->per_stage, last = rank + mesh->per_stage >= mesh->world;
+    uint32_t chunks = plan->roles[plan->role_of[rank]].n_chunks;
+    if (plan->placement == TDM_PLACEMENT_LOOP) {
+        check_way(what, plan, rank, 0, chunks - first, chunks - last);
+        return;
+    }
+    uint32_t down = (chunks + 1) / 2, back = chunks / 2;
+    check_way(what, plan, rank, 0, first ? 0 : down, last ? 0 : down);
+    check_way(what, plan, rank, 1, last ? 0 : back, first ? 0 : back);
 }
 
 /* ---- routing ---- */
@@ -292,12 +317,18 @@ static uint32_t layer_at(const tdm_chunk *chunk, uint32_t position)
 static void count_refs(const tdm_plan *plan, uint32_t rank, const tdm_instance *in, bool deaths,
                        uint64_t live[TDM_N_CLASSES])
 {
-    const tdm_chunk *chunk = &plan->roles[plan->role_of[rank]].chunks[in->pass.chunk];
+    const tdm_role *role = &plan->roles[plan->role_of[rank]];
     for (uint32_t r = 0; r < in->op->n_refs; r++) {
         const tdm_ref *ref = &in->op->refs[r];
         if (!(deaths ? ref->death : ref->birth))
             continue;
+        const tdm_chunk *chunk = &role->chunks[in->pass.chunk];
         uint32_t position = in->position + ref->next;
+        if (position == chunk->n_positions) { /* the turn of a V */
+            RULE("turn", plan->placement == TDM_PLACEMENT_V, "rank %u: past its chunk\n", rank);
+            chunk++;
+            position = 0;
+        }
         const tdm_slot *slot = &tdm_plan_kind_at(plan, chunk, position)->slots[ref->slot];
         uint64_t tokens = 0;
         if (slot->bytes.per_token > 0)

@@ -49,6 +49,27 @@ static void check_shares(const char *what, const tdm_figures *f)
     RULE(what, f->hfu >= f->mfu && f->mfu >= 0, "mfu\n");
 }
 
+/* Passes of a role with ops of its stage, by F, B and W: those of chunks that only hand on have
+ * none. */
+static void count_passes(const tdm_plan *plan, const tdm_role *role, double n[3])
+{
+    n[0] = n[1] = n[2] = 0;
+    for (uint32_t p = 0; p < role->n_passes; p++) {
+        const tdm_pass *pass = &role->passes[p];
+        bool any = false;
+        if (pass->kind == TDM_PASS_O)
+            continue;
+        for (uint32_t b = 0; b < role->chunks[pass->chunk].n_blocks; b++) {
+            const tdm_template *t = tdm_plan_template(plan, role, pass, b);
+            for (uint32_t i = 0; i < t->n_ops; i++)
+                any |= !tdm_op_is_p2p(t->ops[i].kind);
+        }
+        n[0] += any && pass->kind == TDM_PASS_F;
+        n[1] += any && (pass->kind == TDM_PASS_B || pass->kind == TDM_PASS_BW);
+        n[2] += any && (pass->kind == TDM_PASS_W || pass->kind == TDM_PASS_BW);
+    }
+}
+
 /* Bubbles from pass times and spans, as their definition has it. */
 static void check_bubbles(const char *what, const tdm_plan *plan, const tdm_figures *f)
 {
@@ -57,8 +78,9 @@ static void check_bubbles(const char *what, const tdm_plan *plan, const tdm_figu
         longest_s = fmax(longest_s, f->stages[s].span_s);
     for (uint32_t s = 0; s < f->n_stages && longest_s > 0; s++) {
         const double *pass_s = f->stages[s].pass_s;
-        double n = (double)plan->num_microbatches * plan->roles[s].n_chunks;
-        double bubble = 1 - n * (pass_s[0] + pass_s[1] + pass_s[2]) / longest_s;
+        double n[3];
+        count_passes(plan, &plan->roles[s], n);
+        double bubble = 1 - (n[0] * pass_s[0] + n[1] * pass_s[1] + n[2] * pass_s[2]) / longest_s;
         RULE(what, fabs(bubble - f->stages[s].bubble_fraction) <= ROUNDING,
              "stage %u: %.17g, not %.17g\n", s, f->stages[s].bubble_fraction, bubble);
         sum += bubble;

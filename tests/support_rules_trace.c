@@ -23,17 +23,20 @@ typedef struct part {
     tdm_span span;
 } part;
 
-/* The communicator from the definition: members of a group, or a pair and its direction. */
+/* The communicator from the definition: members of a group, or a pair, its direction, and whether
+ * it carries activations. */
 static uint64_t communicator_of(const tdm_plan *plan, uint32_t rank, const tdm_instance *in,
                                 uint32_t *n_members)
 {
     const tdm_op *op = in->op;
     if (tdm_op_is_p2p(op->kind)) {
         uint32_t world = plan->mesh.world, step = plan->mesh.per_stage;
-        uint32_t peer = (rank + (op->u.p2p.peer == TDM_PEER_NEXT ? step : world - step)) % world;
-        bool sends = op->kind == TDM_OP_SEND;
+        bool next = op->u.p2p.peer == TDM_PEER_NEXT, sends = op->kind == TDM_OP_SEND;
+        bool back = plan->placement == TDM_PLACEMENT_V && in->pass.chunk % 2 == 1;
+        uint32_t peer = (rank + (next != back ? step : world - step)) % world;
         *n_members = 2;
-        return UINT64_C(1) << 63 | (uint64_t)(sends ? rank : peer) << 24 | (sends ? peer : rank);
+        return (uint64_t)(sends == next ? 2 : 3) << 62 | (uint64_t)(sends ? rank : peer) << 24 |
+               (sends ? peer : rank);
     }
     tdm_group group = tdm_mesh_group(&plan->mesh, op->u.collective.group, rank);
     *n_members = group.size;

@@ -382,6 +382,7 @@ static void test_layouts_share_out_the_same_work(void **state)
             const work *w = work_of(&arena, &r->scenario);
             one.num_microbatches *= one.parallel.dp;
             one.parallel = (tdm_parallel){1, 1, 1, 1, 1, 1, 1, false, false};
+            one.stage_layers = NULL;
             if (one.training.train)
                 one.schedule = "1f1b";
             const work *whole = work_of(&arena, &one);

@@ -24,7 +24,8 @@ static void letters_of(const tdm_plan *plan, char *letters)
 {
     uint32_t n_virtual = plan->mesh.pp * plan->roles[0].n_chunks, layer = 0;
     for (uint32_t v = 0; v < n_virtual; v++) {
-        const tdm_chunk *chunk = &plan->roles[v % plan->mesh.pp].chunks[v / plan->mesh.pp];
+        uint32_t stage = tdm_placement_stage(plan->placement, plan->mesh.pp, v);
+        const tdm_chunk *chunk = &plan->roles[stage].chunks[v / plan->mesh.pp];
         const tdm_kind *before = NULL;
         for (uint32_t b = 0; b < chunk->n_blocks; b++) {
             const tdm_block *block = &chunk->blocks[b];

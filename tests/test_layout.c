@@ -31,12 +31,13 @@ static uint32_t layer_at(const tdm_chunk *chunk, uint32_t position)
 static uint64_t bytes_of(const tdm_plan *plan, uint32_t rank, const tdm_instance *in,
                          const tdm_ref *ref)
 {
-    const tdm_chunk *chunk = &plan->roles[plan->role_of[rank]].chunks[in->pass.chunk];
-    uint32_t position = in->position + ref->next;
-    tdm_size size = tdm_plan_kind_at(plan, chunk, position)->slots[ref->slot].bytes;
-    uint64_t tokens =
-        size.per_token ? tdm_plan_tokens(plan, rank, layer_at(chunk, position), in->pass.microbatch)
-                       : 0;
+    const tdm_role *role = &plan->roles[plan->role_of[rank]];
+    tdm_place at = tdm_plan_place(role, in, ref);
+    const tdm_chunk *chunk = &role->chunks[at.chunk];
+    tdm_size size = tdm_plan_kind_at(plan, chunk, at.position)->slots[ref->slot].bytes;
+    uint64_t tokens = size.per_token ? tdm_plan_tokens(plan, rank, layer_at(chunk, at.position),
+                                                       in->pass.microbatch)
+                                     : 0;
     return size.fixed + size.per_token * tokens;
 }
 
@@ -65,8 +66,9 @@ static tensor *collect(tdm_arena *arena, const tdm_plan *plan, const tdm_layout 
         for (uint32_t r = 0; r < o->ops[i].op->n_refs; r++) {
             const tdm_instance *in = &o->ops[i];
             const tdm_ref *ref = &in->op->refs[r];
-            tensor *t = &tensors[tdm_layout_index(layout, in->pass.chunk, in->pass.microbatch,
-                                                  in->position + ref->next, ref->slot)];
+            tdm_place at = tdm_plan_place(&plan->roles[plan->role_of[0]], in, ref);
+            tensor *t = &tensors[tdm_layout_index(layout, at.chunk, in->pass.microbatch,
+                                                  at.position, ref->slot)];
             if (!t->ops)
                 t->ops = TDM_ALLOC(arena, uint32_t, o->n_ops);
             t->ops[t->n_ops++] = i;
@@ -150,12 +152,13 @@ static void check_figures(const tdm_plan *plan, const tdm_layout *layout)
     for (tdm_instance in; tdm_cursor_next(&cursor, &in);) {
         for (; pass < in.pass_index; pass++)
             assert_memory_equal(layout->timeline + (size_t)pass * TDM_N_CLASSES, live, sizeof live);
-        const tdm_chunk *chunk = &role->chunks[in.pass.chunk];
         for (uint32_t death = 0; death < 2; death++)
             for (uint32_t r = 0; r < in.op->n_refs; r++) {
                 const tdm_ref *ref = &in.op->refs[r];
+                tdm_place at = tdm_plan_place(role, &in, ref);
+                const tdm_chunk *chunk = &role->chunks[at.chunk];
                 const tdm_slot *slot =
-                    &tdm_plan_kind_at(plan, chunk, in.position + ref->next)->slots[ref->slot];
+                    &tdm_plan_kind_at(plan, chunk, at.position)->slots[ref->slot];
                 if (!death && ref->birth)
                     live[slot->class_] += bytes_of(plan, layout->rank, &in, ref);
                 if (!death && sum(live) > peak) {
