@@ -34,6 +34,7 @@ static uint64_t bytes_of(const tdm_plan *plan, uint32_t rank, const tdm_instance
     const tdm_chunk *chunk = &plan->roles[plan->role_of[rank]].chunks[in->pass.chunk];
     uint32_t position = in->position + ref->next;
     tdm_size size = tdm_plan_kind_at(plan, chunk, position)->slots[ref->slot].bytes;
+    assert_int_equal(size.per_received, 0);
     uint64_t tokens =
         size.per_token ? tdm_plan_tokens(plan, rank, layer_at(chunk, position), in->pass.microbatch)
                        : 0;
