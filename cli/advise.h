@@ -20,6 +20,7 @@ typedef enum tdm_advise_key {
     TDM_ADVISE_TP,
     TDM_ADVISE_PP,
     TDM_ADVISE_EP,
+    TDM_ADVISE_ETP,
     TDM_ADVISE_DP,
     TDM_ADVISE_VPP,
     TDM_ADVISE_SP,
@@ -85,7 +86,7 @@ typedef struct tdm_advise_plan {
 typedef struct tdm_advise_result {
     const tdm_scenario *scenario;
     tdm_advise_plan now;
-    tdm_advise_plan *plans; /* [n_plans] best first: the best of each tp x pp x ep */
+    tdm_advise_plan *plans; /* [n_plans] best first: the best of each tp x pp x ep x etp */
     uint32_t n_plans;
     uint64_t n_searched, n_fit, n_met;
     double *best_alone; /* [n_targets] among plans that fit; NAN: none fits */

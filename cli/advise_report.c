@@ -321,7 +321,7 @@ void tdm_advise_report(tdm_arena *arena, tdm_folded *folded, const tdm_advise_re
     print_targets(arena, r, file);
     fputc('\n', file);
     print_verdict(arena, r, file);
-    fprintf(file, "\nRanking  (the best plan of each tp x pp x ep; %s%s)\n",
+    fprintf(file, "\nRanking  (the best plan of each tp x pp x ep x etp; %s%s)\n",
             r->engine ? "folded / " : "folded", r->engine ? r->engine : "");
     print_ranking(arena, r, file);
     fputs("\nWhy rank 1 changes what it changes:\n", file);

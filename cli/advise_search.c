@@ -130,7 +130,7 @@ static void visit_optimizers(space *s)
 {
     const tdm_parallel *now = &s->scenario->parallel;
     const tdm_parallel *p = &s->at.parallel;
-    bool replicas = p->dp > 1 || (uint64_t)p->tp * p->dp > p->ep;
+    bool replicas = p->dp > 1 || (uint64_t)p->tp * p->dp > (uint64_t)p->ep * p->etp;
     bool trains = s->scenario->training.train && !s->scenario->pass_times.given;
     for (uint32_t zero = 0; zero < 2; zero++) {
         bool changes = (zero != 0) != now->distributed_optimizer;
@@ -191,6 +191,24 @@ static void visit_layers(space *s)
         }
 }
 
+/* One expert over some or all GPUs of a tensor-parallel group, which are next to each other. */
+static void visit_parts(space *s)
+{
+    const tdm_parallel *p = &s->at.parallel;
+    bool any = s->scenario->model.num_experts > 0 && !s->scenario->pass_times.given;
+    uint32_t now = s->scenario->parallel.etp, most = p->tp > now ? p->tp : now;
+    for (uint32_t etp = 1; etp <= (any ? most : 1); etp++) {
+        bool possible = p->tp % etp == 0 || etp == now;
+        if (any && (!possible || (uint64_t)p->tp * p->dp % ((uint64_t)p->ep * etp) != 0 ||
+                    s->scenario->model.moe_ffn_hidden_size % etp != 0))
+            continue;
+        if (any && !allows(s, TDM_ADVISE_ETP, etp))
+            continue;
+        s->at.parallel.etp = any ? etp : now;
+        visit_layers(s);
+    }
+}
+
 static void visit_experts(space *s)
 {
     uint32_t experts = s->scenario->model.num_experts;
@@ -200,7 +218,7 @@ static void visit_experts(space *s)
             !allows(s, TDM_ADVISE_EP, ep))
             continue;
         s->at.parallel.ep = ep;
-        visit_layers(s);
+        visit_parts(s);
     }
 }
 
@@ -275,7 +293,7 @@ static void note_best(const search *s, double *bests)
 static bool same_layout(const tdm_fold_choice *a, const tdm_fold_choice *b)
 {
     return a->parallel.tp == b->parallel.tp && a->parallel.pp == b->parallel.pp &&
-           a->parallel.ep == b->parallel.ep;
+           a->parallel.ep == b->parallel.ep && a->parallel.etp == b->parallel.etp;
 }
 
 /* Keeps the plan if it is among the best: one of each layout. */

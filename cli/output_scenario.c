@@ -209,6 +209,8 @@ static void put_routing(const tdm_scenario *scenario, FILE *file)
         put_path(file, "  csv", routing->record->path);
     if (routing->capacity_factor > 0)
         put_number(file, "  capacity_factor", routing->capacity_factor, "");
+    if (routing->pad_to_capacity)
+        fprintf(file, "  pad_to_capacity: true\n");
 }
 
 static void put_targets(const tdm_scenario *scenario, FILE *file)

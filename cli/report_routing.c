@@ -52,8 +52,9 @@ void tdm_report_routing(tdm_arena *arena, const tdm_result *result, const tdm_st
     tdm_table_cell(&table, "%.2f GiB, %+.2f to its stage's mean", own / gib, (own - mean) / gib);
     if (routing->capacity_factor > 0) {
         tdm_table_cell(&table, "dropped");
-        tdm_table_cell(&table, "%.2f %% of the choices, at capacity factor %g",
-                       100 * f->dropped_fraction, routing->capacity_factor);
+        tdm_table_cell(&table, "%.2f %% of the choices, at capacity factor %g%s",
+                       100 * f->dropped_fraction, routing->capacity_factor,
+                       routing->pad_to_capacity ? ", experts padded to it" : "");
     }
     tdm_style_heading(
         style, file,

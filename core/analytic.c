@@ -28,9 +28,9 @@ typedef struct known_time {
 } known_time;
 
 /* Times kept by communicator, those of an op always at the same place. */
-enum { N_KNOWN = 32, N_A2A = 2 };
+enum { N_KNOWN = 32, N_WAYS = 2 };
 
-/* Time of an all-to-all by the counts of the routing table: backward repeats forward's. */
+/* Time of a call by the counts of the routing table: backward repeats forward's. */
 typedef struct routed_time {
     bool known;
     uint64_t token_bytes;
@@ -43,7 +43,7 @@ typedef struct communicator {
     arrival *arrivals; /* [n_members] */
     double latest_s;
     known_time known[N_KNOWN];
-    routed_time *routed; /* [layer][microbatch][a2a], made on first use */
+    routed_time *routed; /* [layer][microbatch][way], made on first use */
 } communicator;
 
 typedef struct engine {
@@ -138,17 +138,24 @@ static double find_seconds(engine *e, const tdm_comm *comm)
     return seconds;
 }
 
-static double all_to_all_seconds(engine *e, communicator *c, const tdm_comm *comm)
+/* To the experts, or back. */
+static uint32_t way_of(const tdm_op *op)
+{
+    return op->kind == TDM_OP_ALL_TO_ALL ? op->u.collective.a2a : op->kind == TDM_OP_REDUCE_SCATTER;
+}
+
+static double routed_seconds(engine *e, communicator *c, const tdm_comm *comm)
 {
     const tdm_routing_table *t = &e->plan->routing;
     const tdm_instance *in = comm->instance;
-    if (in->op->u.collective.group != TDM_GROUP_EP || t->n_layers == 0)
+    tdm_group_kind group = in->op->kind == TDM_OP_ALL_TO_ALL ? TDM_GROUP_EP : TDM_GROUP_ETP;
+    if (in->op->u.collective.group != group || t->n_layers == 0)
         return find_seconds(e, comm);
     if (!c->routed)
         c->routed =
-            TDM_ALLOC(e->arena, routed_time, (size_t)t->n_layers * t->n_microbatches * N_A2A);
+            TDM_ALLOC(e->arena, routed_time, (size_t)t->n_layers * t->n_microbatches * N_WAYS);
     size_t row = (size_t)in->layer * t->n_microbatches + in->pass.microbatch;
-    routed_time *known = &c->routed[row * N_A2A + in->op->u.collective.a2a];
+    routed_time *known = &c->routed[row * N_WAYS + way_of(in->op)];
     if (!known->known || known->token_bytes != in->op->u.collective.token_bytes)
         *known = (routed_time){true, in->op->u.collective.token_bytes, find_seconds(e, comm)};
     return known->seconds;
@@ -158,8 +165,8 @@ static double all_to_all_seconds(engine *e, communicator *c, const tdm_comm *com
 static double comm_seconds(engine *e, communicator *c, const tdm_comm *comm)
 {
     const tdm_op *op = comm->instance->op;
-    if (op->kind == TDM_OP_ALL_TO_ALL)
-        return all_to_all_seconds(e, c, comm);
+    if (tdm_op_is_routed(op))
+        return routed_seconds(e, c, comm);
     known_time *known = &c->known[(uintptr_t)op / sizeof *op % N_KNOWN];
     if (known->op != op)
         *known = (known_time){op, find_seconds(e, comm)};

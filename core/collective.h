@@ -20,6 +20,8 @@ typedef struct tdm_collective_call {
     uint64_t bytes; /* meaning as in tdm_op; all-to-all without counts: one member's send buffer,
                        its own share included */
     const uint32_t *counts; /* all-to-all: [src][dst] tokens in dispatch direction, else NULL */
+    tdm_received received;  /* all-gather, reduce-scatter: rows of each member's share; without
+                               `sent` all have the same */
     uint64_t token_bytes;
     tdm_a2a a2a;
 } tdm_collective_call;

@@ -133,6 +133,10 @@ uint32_t tdm_comm_flows(const tdm_plan *plan, const tdm_topology *topology, uint
     if (op->kind == TDM_OP_ALL_TO_ALL && op->u.collective.group == TDM_GROUP_EP &&
         plan->routing.n_layers > 0)
         call.counts = tdm_plan_sent(plan, rank, instance->layer, instance->pass.microbatch);
+    if (tdm_op_is_routed_gather(op)) {
+        call.received = tdm_plan_received(plan, rank, instance->layer, instance->pass.microbatch);
+        call.bytes = tdm_plan_op_bytes(plan, rank, instance);
+    }
     uint32_t n = tdm_collective_for(op->kind)->flows(&call, flows, latency_s);
     *latency_s += topology->collective_launch_s.value;
     return n;

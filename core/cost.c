@@ -79,7 +79,7 @@ double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, const tdm_op 
     case TDM_OP_ATTENTION_BACKWARD:
         return attention(device, op, tdm_op_flops(plan, 0, &(tdm_instance){.op = op}));
     case TDM_OP_MEMORY: {
-        double bytes = (double)tdm_size_eval(op->u.memory.bytes, tokens);
+        double bytes = (double)tdm_size_eval(op->u.memory.bytes, (tdm_routed){.tokens = tokens});
         return fmax(bytes / (device->memory_bytes_per_s.value * device->memory_efficiency.value),
                     device->kernel_floor_s.value);
     }

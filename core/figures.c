@@ -91,6 +91,16 @@ static void find_step(work *w)
         w->start_s = w->end_s = 0; /* no ops at all */
 }
 
+/* Of the rows that an op works on, those that are no padding. */
+static double unpadded_share(const tdm_plan *plan, uint32_t rank, const tdm_instance *in)
+{
+    if (!plan->routing_spec.pad_to_capacity)
+        return 1;
+    double rows = (double)tdm_plan_tokens(plan, rank, in->layer, in->pass.microbatch);
+    double pairs = (double)tdm_plan_pairs(plan, rank, in->layer, in->pass.microbatch);
+    return rows > 0 ? pairs / rows : 1;
+}
+
 static void add_flops(work *w, uint32_t rank, const tdm_program *program)
 {
     w->model_flops += w->flops[w->plan->role_of[rank]].model;
@@ -99,7 +109,7 @@ static void add_flops(work *w, uint32_t rank, const tdm_program *program)
         const tdm_instance *in = &program->ops[program->routed[r]];
         double flops = tdm_op_flops(w->plan, rank, in);
         w->hardware_flops += flops;
-        w->model_flops += in->op->recompute ? 0 : flops;
+        w->model_flops += in->op->recompute ? 0 : flops * unpadded_share(w->plan, rank, in);
     }
 }
 

@@ -212,15 +212,15 @@ uint64_t tdm_figures_op_bytes(const tdm_plan *plan, uint32_t rank, const tdm_ins
     uint32_t microbatch = instance->pass.microbatch;
     if (op->kind == TDM_OP_MEMORY)
         return tdm_size_eval(op->u.memory.bytes,
-                             op->u.memory.bytes.per_token
-                                 ? tdm_plan_tokens(plan, rank, instance->layer, microbatch)
-                                 : 0);
+                             tdm_size_varies(op->u.memory.bytes)
+                                 ? tdm_plan_routed(plan, rank, instance->layer, microbatch)
+                                 : (tdm_routed){0});
     if (tdm_op_is_p2p(op->kind))
         return op->u.p2p.bytes;
     if (!tdm_op_is_collective(op->kind))
         return 0;
     if (op->kind != TDM_OP_ALL_TO_ALL)
-        return op->u.collective.bytes;
+        return tdm_plan_op_bytes(plan, rank, instance);
     if (plan->routing.n_layers == 0)
         return op->u.collective.bytes;
     const uint32_t *sent = tdm_plan_sent(plan, rank, instance->layer, microbatch);
@@ -246,11 +246,11 @@ void tdm_rank_comms(const tdm_plan *plan, uint32_t rank, const tdm_rank_run *run
         total->busy_s += span->end_s - span->start_s;
         total->transfer_s += transfer_s;
         total->max_s = fmax(total->max_s, transfer_s);
-        if (op->kind != TDM_OP_ALL_TO_ALL)
+        if (!tdm_op_is_routed(op))
             total->bytes += tdm_op_is_p2p(op->kind) ? op->u.p2p.bytes : op->u.collective.bytes;
     }
     for (uint32_t r = 0; r < program->n_routed; r++)
-        if (program->ops[program->routed[r]].op->kind == TDM_OP_ALL_TO_ALL)
+        if (tdm_op_is_comm(program->ops[program->routed[r]].op))
             totals[tdm_comm_key(program->ops[program->routed[r]].op)].bytes +=
                 tdm_figures_op_bytes(plan, rank, &program->ops[program->routed[r]]);
     for (uint32_t key = 0; key < TDM_N_COMM_KEYS; key++)

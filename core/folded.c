@@ -52,11 +52,11 @@ static const char *refuse_model(const tdm_scenario *scenario, const tdm_parallel
         return "tensor parallelism does not divide the shared experts";
     if (m->vocab_size % p->tp != 0)
         return "tensor parallelism does not divide the vocabulary";
-    if (m->num_experts > 0 && p->etp != 1)
-        return "expert tensor parallelism is not supported";
+    if (m->num_experts > 0 && m->moe_ffn_hidden_size % p->etp != 0)
+        return "expert tensor parallelism does not divide the experts' columns";
     if (m->num_experts == 0 ? p->ep > 1 : m->num_experts % p->ep != 0)
         return "expert parallelism does not divide the experts";
-    if (m->num_experts > 0 && (uint64_t)p->tp * p->dp % p->ep != 0)
+    if (m->num_experts > 0 && (uint64_t)p->tp * p->dp % ((uint64_t)p->ep * p->etp) != 0)
         return "expert parallelism does not divide the ranks of a stage";
     if (!scenario->stage_layers &&
         (m->num_layers % p->pp != 0 || m->num_layers / p->pp % p->vpp != 0))
@@ -79,7 +79,7 @@ const char *tdm_fold_refuse(const tdm_scenario *scenario, const tdm_fold_choice 
     const tdm_parallel *p = &choice->parallel;
     tdm_schedule_shape shape = shape_of(scenario, p, choice->num_microbatches);
     uint64_t ranks = (uint64_t)p->tp * p->pp * p->dp;
-    if (p->tp == 0 || p->pp == 0 || p->dp == 0 || p->ep == 0 || p->vpp == 0 ||
+    if (p->tp == 0 || p->pp == 0 || p->dp == 0 || p->ep == 0 || p->etp == 0 || p->vpp == 0 ||
         choice->num_microbatches == 0 ||
         (choice->micro_batch_size == 0 && !scenario->pass_times.given))
         return "every size must be at least 1";
@@ -155,7 +155,8 @@ static tdm_fold_kinds *find_kinds(tdm_folded *f, const tdm_dims *d, tdm_fold_net
     uint32_t boundaries = d->pp > 1 ? 1 + (uint32_t)d->placement : 0;
     const tdm_fold_key key = {{d->tp, d->ep, d->sequence_parallel, (uint32_t)sc->training.recompute,
                                sc->micro_batch_size, d->split, d->train, boundaries,
-                               net->placements[stage], timed ? d->pp : 0, timed ? d->vpp : 0}};
+                               net->placements[stage], timed ? d->pp : 0, timed ? d->vpp : 0,
+                               d->etp}};
     void **place = tdm_fold_map_at(&f->kinds, &key);
     if (!*place) {
         tdm_arena scratch = {0};
@@ -171,7 +172,7 @@ static const tdm_fold_stages *find_stages(tdm_folded *f, const tdm_scenario *sc,
     const tdm_parallel *p = &sc->parallel;
     const tdm_fold_key key = {{p->tp, p->ep, p->dp, p->pp, p->vpp, d->sequence_parallel,
                                (uint32_t)sc->training.recompute, sc->micro_batch_size, d->split,
-                               d->train, p->distributed_optimizer, (uint32_t)d->placement}};
+                               d->train, p->distributed_optimizer, (uint32_t)d->placement, p->etp}};
     if (f->stages && memcmp(&key, &f->stages_key, sizeof key) == 0)
         return f->stages;
     tdm_arena_free(&f->stages_arena);
@@ -247,7 +248,7 @@ static tdm_code prepare(tdm_folded *f, const tdm_scenario *sc, const tdm_schedul
         return code;
     *dims = tdm_lower_dims(sc, schedule);
     if (sc->pass_times.given || sc->model.num_experts == 0)
-        dims->ep = 1;
+        dims->ep = dims->etp = 1;
     in->stages = find_stages(f, sc, dims, in->net);
     if (in->net->unreachable)
         return tdm_error_add(err, TDM_E_INFEASIBLE, "topology %s: two ranks share no route",
@@ -267,7 +268,7 @@ static double forward_latency_s(tdm_folded *f, const tdm_scenario *base, tdm_err
     const tdm_parallel *p = &sc.parallel;
     const tdm_fold_key key = {{p->tp, p->ep, p->dp, p->pp, p->vpp, p->sequence_parallel,
                                sc.micro_batch_size,
-                               (uint32_t)tdm_lower_dims(base, schedule).placement}};
+                               (uint32_t)tdm_lower_dims(base, schedule).placement, p->etp}};
     if (f->forward_s >= 0 && memcmp(&key, &f->forward_key, sizeof key) == 0)
         return f->forward_s;
     sc.num_microbatches = 1;

@@ -43,10 +43,11 @@ typedef struct pricing {
     const tdm_device *device;
     tdm_fold_net *net;
     uint32_t stage;
-    double mean_tokens, largest_tokens;
+    /* of the experts, and of them those that come to one rank; on average, and of the fullest */
+    double mean_tokens, largest_tokens, mean_received, largest_received;
 } pricing;
 
-double tdm_fold_mean_tokens(const tdm_dims *dims)
+double tdm_fold_mean_received(const tdm_dims *dims)
 {
     return (double)dims->routed_tokens * dims->scenario->model.moe_router_topk;
 }
@@ -55,10 +56,10 @@ double tdm_fold_mean_tokens(const tdm_dims *dims)
  * on a rank is hypergeometric: it chooses topk of the experts, so many of which are the rank's. The
  * largest of n normal variables by Blom's formula. Source: Blom 1958, Statistical Estimates and
  * Transformed Beta-Variables. */
-double tdm_fold_largest_share(const tdm_dims *dims)
+double tdm_fold_largest_share(const tdm_dims *dims, double mean)
 {
     const tdm_model *m = &dims->scenario->model;
-    double n = dims->ep, experts = m->num_experts, mean = tdm_fold_mean_tokens(dims);
+    double n = dims->ep, experts = m->num_experts;
     if (m->num_experts < 2 || dims->ep < 2 || mean <= 0 ||
         dims->scenario->routing.model == TDM_ROUTING_BALANCED)
         return 1;
@@ -72,6 +73,8 @@ static double collective_seconds(const pricing *p, const tdm_op *op)
     tdm_fold_rate rate = tdm_fold_net_rate(p->net, p->stage, op->kind, op->u.collective.group);
     double bytes = (double)op->u.collective.bytes;
     if (op->kind == TDM_OP_ALL_TO_ALL)
+        bytes = p->largest_received * (double)op->u.collective.token_bytes;
+    else if (tdm_op_is_routed_gather(op))
         bytes = p->largest_tokens * (double)op->u.collective.token_bytes;
     return rate.latency_s + bytes * rate.s_per_byte;
 }
@@ -341,8 +344,9 @@ static uint32_t list_events(const pricing *p, const tdm_kind *from, const tdm_te
                     continue;
                 /* Neighbours' inputs and gradients are as large as the own ones. */
                 const tdm_slot *slot = &from->slots[ref->slot];
-                double bytes =
-                    (double)slot->bytes.fixed + (double)slot->bytes.per_token * p->mean_tokens;
+                double bytes = (double)slot->bytes.fixed +
+                               (double)slot->bytes.per_token * p->mean_tokens +
+                               (double)slot->bytes.per_received * p->mean_received;
                 bytes = ceil(bytes / TDM_ALIGNMENT) * TDM_ALIGNMENT;
                 events[n++] = (tdm_fold_event){deaths ? -bytes : bytes, place_of(ref, lives)};
             }
@@ -469,12 +473,17 @@ tdm_fold_kinds *tdm_fold_kinds_new(tdm_arena *arena, tdm_arena *scratch, const t
     out->kinds = TDM_ALLOC(arena, tdm_fold_kind, lowered.n_kinds);
     out->x_bytes = (double)dims->x_bytes;
     out->kept_share = sc->pass_times.given ? sc->pass_times.kept_share : 0;
-    out->largest_share = sc->pass_times.given ? 1 : tdm_fold_largest_share(dims);
     pricing p = {.dims = dims, .plan = &lowered, .device = &sc->device, .net = net, .stage = stage};
-    p.mean_tokens = sc->pass_times.given ? 0 : tdm_fold_mean_tokens(dims);
+    p.mean_received = sc->pass_times.given ? 0 : tdm_fold_mean_received(dims);
+    p.mean_tokens = p.mean_received * dims->etp;
+    out->largest_share = sc->pass_times.given ? 1 : tdm_fold_largest_share(dims, p.mean_tokens);
     p.largest_tokens = p.mean_tokens * out->largest_share;
+    p.largest_received = p.mean_received *
+                         (sc->pass_times.given ? 1 : tdm_fold_largest_share(dims, p.mean_received));
     if (!sc->pass_times.given)
-        out->kept_share = tdm_stage_times_kept_share(&lowered, (uint64_t)(p.mean_tokens + 0.5));
+        out->kept_share = tdm_stage_times_kept_share(
+            &lowered, (tdm_routed){.tokens = (uint64_t)(p.mean_tokens + 0.5),
+                                   .received = (uint64_t)(p.mean_received + 0.5)});
     block_run *b = TDM_ALLOC(scratch, block_run, 1);
     for (uint32_t k = 0; k < lowered.n_kinds; k++) {
         const tdm_kind *from = &lowered.kinds[k];

@@ -98,11 +98,13 @@ static tdm_fold_rate transfer_rate(tdm_fold_net *net, uint32_t source, uint32_t 
  * equal ones. */
 static uint32_t find_placement(tdm_fold_placements *all, tdm_fold_net *net, uint32_t stage)
 {
-    const tdm_fold_rate here[4] = {
+    const tdm_fold_rate here[TDM_FOLD_PLACED] = {
         tdm_fold_net_rate(net, stage, TDM_OP_ALL_REDUCE, TDM_GROUP_TP),
         tdm_fold_net_rate(net, stage, TDM_OP_ALL_GATHER, TDM_GROUP_TP),
         tdm_fold_net_rate(net, stage, TDM_OP_REDUCE_SCATTER, TDM_GROUP_TP),
         tdm_fold_net_rate(net, stage, TDM_OP_ALL_TO_ALL, TDM_GROUP_EP),
+        tdm_fold_net_rate(net, stage, TDM_OP_ALL_GATHER, TDM_GROUP_ETP),
+        tdm_fold_net_rate(net, stage, TDM_OP_REDUCE_SCATTER, TDM_GROUP_ETP),
     };
     uint32_t i = 0;
     while (i < all->n && memcmp(all->known[i], here, sizeof here) != 0)
@@ -110,7 +112,8 @@ static uint32_t find_placement(tdm_fold_placements *all, tdm_fold_net *net, uint
     if (i == all->n) {
         if (all->n == all->capacity) {
             uint32_t capacity = all->capacity ? 2 * all->capacity : 32;
-            tdm_fold_rate(*known)[4] = tdm_arena_alloc(all->arena, capacity * sizeof *known);
+            tdm_fold_rate(*known)[TDM_FOLD_PLACED] =
+                tdm_arena_alloc(all->arena, capacity * sizeof *known);
             if (all->n)
                 memcpy(known, all->known, all->n * sizeof *known);
             all->known = known;

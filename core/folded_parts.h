@@ -9,7 +9,7 @@
 
 /* ---- caches ---- */
 
-enum { TDM_FOLD_KEY = 12 };
+enum { TDM_FOLD_KEY = 14 };
 
 typedef struct tdm_fold_key {
     uint32_t words[TDM_FOLD_KEY]; /* unused ones 0 */
@@ -46,14 +46,16 @@ typedef struct tdm_fold_net {
     uint32_t n_stages;          /* stages that differ: 1 where all GPUs hang on one switch */
     tdm_fold_rate *rates;       /* [n_stages][TDM_N_COMM_KEYS], latency_s NAN: not known yet */
     tdm_fold_rate *transfers;   /* [pp][2]: to the next stage, to the previous */
-    const uint32_t *placements; /* [n_stages] equal where TP and EP groups have equal rates */
+    const uint32_t *placements; /* [n_stages] equal where TP, EP and ETP groups have equal rates */
     bool unreachable;           /* two ranks that must talk share no route */
 } tdm_fold_net;
+
+enum { TDM_FOLD_PLACED = 6 }; /* kinds of communication of a layer */
 
 /* The kinds of placement seen so far. */
 typedef struct tdm_fold_placements {
     tdm_arena *arena;
-    tdm_fold_rate (*known)[4];
+    tdm_fold_rate (*known)[TDM_FOLD_PLACED];
     uint32_t n, capacity;
 } tdm_fold_placements;
 
@@ -144,9 +146,10 @@ typedef struct tdm_fold_kinds {
     double largest_share; /* expected tokens of the fullest expert rank over the mean */
 } tdm_fold_kinds;
 
-/* Token-expert pairs a rank receives on average, and how much more the fullest of its group. */
-double tdm_fold_mean_tokens(const tdm_dims *dims);
-double tdm_fold_largest_share(const tdm_dims *dims);
+/* Token-expert pairs that a rank receives on average, and how much more the fullest of a group gets
+ * of so many on average. */
+double tdm_fold_mean_received(const tdm_dims *dims);
+double tdm_fold_largest_share(const tdm_dims *dims, double mean);
 
 /* Schedules the kinds of `dims` with the rates of one stage. scratch may be freed afterwards. */
 tdm_fold_kinds *tdm_fold_kinds_new(tdm_arena *arena, tdm_arena *scratch, const tdm_dims *dims,

@@ -108,7 +108,7 @@ static tdm_code add_birth(collector *c, const tdm_instance *in, const tdm_clock 
                                                       .op = in->index,
                                                       .class_ = (uint8_t)slot->class_,
                                                       .birth = true};
-    out->sizes_vary |= slot->bytes.per_token != 0;
+    out->sizes_vary |= tdm_size_varies(slot->bytes);
     c->tensors[id].birth = out->n_events;
     bool ahead =
         in->op->stream != TDM_STREAM_COMPUTE && before->seen[TDM_STREAM_COMPUTE] < c->n_compute;
@@ -226,11 +226,13 @@ static void position_sizes(const tdm_layout_events *events, const tdm_kind *kind
 {
     bool varies = false;
     for (uint32_t s = 0; s < kind->n_slots; s++)
-        varies |= kind->slots[s].bytes.per_token != 0;
+        varies |= tdm_size_varies(kind->slots[s].bytes);
     for (uint32_t m = 0; m < events->plan->num_microbatches; m++) {
-        uint64_t tokens = varies ? tdm_plan_tokens(events->plan, rank, layer, m) : 0;
+        tdm_routed routed = {0};
+        if (varies)
+            routed = tdm_plan_routed(events->plan, rank, layer, m);
         for (uint32_t s = 0; s < kind->n_slots; s++)
-            sizes[m * stride + s] = tdm_size_eval(kind->slots[s].bytes, tokens);
+            sizes[m * stride + s] = tdm_size_eval(kind->slots[s].bytes, routed);
     }
 }
 

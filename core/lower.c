@@ -22,6 +22,7 @@ tdm_dims tdm_lower_dims(const tdm_scenario *sc, const tdm_schedule *schedule)
     tdm_dims d = {.scenario = sc,
                   .tp = p->tp,
                   .ep = p->ep,
+                  .etp = p->etp,
                   .pp = p->pp,
                   .vpp = p->vpp,
                   .sequence_parallel = p->sequence_parallel && p->tp > 1,
@@ -60,10 +61,11 @@ static tdm_code check_supported(const tdm_scenario *sc, tdm_error *err)
         return code;
     uint64_t tokens = (uint64_t)sc->micro_batch_size * sc->seq_length;
     bool has_dense = tdm_model_n_expert_layers(m) < m->num_layers;
-    if (m->num_experts > 0 && p->etp != 1)
-        code = tdm_error_add(
-            err, TDM_E_INVALID,
-            "parallel.expert_tensor_parallel_size: %u: only 1 is supported with experts", p->etp);
+    if (m->num_experts > 0 && (p->etp == 0 || m->moe_ffn_hidden_size % p->etp != 0))
+        code = tdm_error_add(err, TDM_E_INVALID,
+                             "parallel.expert_tensor_parallel_size: %u does not divide the %u "
+                             "columns of an expert",
+                             p->etp, m->moe_ffn_hidden_size);
     if (!sc->stage_layers && m->num_layers % (p->pp * p->vpp) != 0)
         code = tdm_error_add(
             err, TDM_E_INVALID,
@@ -293,7 +295,7 @@ tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedul
     tdm_dims *dims = TDM_ALLOC(arena, tdm_dims, 1);
     *dims = tdm_lower_dims(sc, schedule);
     if (!moe)
-        dims->ep = 1;
+        dims->ep = dims->etp = 1;
     out.placement = dims->placement;
     tdm_lower_kinds(arena, dims, &out);
     tdm_role *roles = lower_roles(arena, dims, &out);

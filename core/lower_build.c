@@ -21,7 +21,7 @@ tdm_draft *tdm_draft_new(tdm_arena *arena, const tdm_dims *dims, const char *nam
 uint16_t tdm_draft_slot(tdm_draft *draft, const char *name, uint64_t fixed, uint64_t per_token)
 {
     assert(draft->n_slots < TDM_MAX_DRAFT_SLOTS);
-    draft->slots[draft->n_slots] = (tdm_slot){.name = name, .bytes = {fixed, per_token}};
+    draft->slots[draft->n_slots] = (tdm_slot){.name = name, .bytes = {fixed, per_token, 0}};
     return (uint16_t)draft->n_slots++;
 }
 
@@ -96,7 +96,7 @@ tdm_draft_op *tdm_draft_memory(tdm_draft *draft, tdm_pass_kind pass, const char 
                                uint64_t fixed, uint64_t per_token)
 {
     tdm_draft_op *op = append(draft, pass, name, TDM_OP_MEMORY, TDM_STREAM_COMPUTE);
-    op->op.u.memory.bytes = (tdm_size){fixed, per_token};
+    op->op.u.memory.bytes = (tdm_size){.fixed = fixed, .per_token = per_token};
     return op;
 }
 
@@ -111,7 +111,9 @@ tdm_draft_op *tdm_draft_timed(tdm_draft *draft, tdm_pass_kind pass, const char *
 tdm_draft_op *tdm_draft_collective(tdm_draft *draft, tdm_pass_kind pass, const char *name,
                                    tdm_op_kind kind, tdm_group_kind group, uint64_t bytes)
 {
-    tdm_stream stream = group == TDM_GROUP_TP ? TDM_STREAM_TP : TDM_STREAM_DP;
+    tdm_stream stream = group == TDM_GROUP_TP    ? TDM_STREAM_TP
+                        : group == TDM_GROUP_ETP ? TDM_STREAM_EP
+                                                 : TDM_STREAM_DP;
     tdm_draft_op *op = append(draft, pass, name, kind, stream);
     op->op.u.collective.group = group;
     op->op.u.collective.bytes = bytes;
@@ -125,6 +127,14 @@ tdm_draft_op *tdm_draft_all_to_all(tdm_draft *draft, tdm_pass_kind pass, const c
     op->op.u.collective.group = TDM_GROUP_EP;
     op->op.u.collective.token_bytes = token_bytes;
     op->op.u.collective.a2a = direction;
+    return op;
+}
+
+tdm_draft_op *tdm_draft_routed(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                               tdm_op_kind kind, uint64_t token_bytes)
+{
+    tdm_draft_op *op = tdm_draft_collective(draft, pass, name, kind, TDM_GROUP_ETP, 0);
+    op->op.u.collective.token_bytes = token_bytes;
     return op;
 }
 

@@ -27,7 +27,7 @@ typedef struct tdm_dims {
     uint64_t routed_tokens;   /* of them, dispatched to experts by this rank: / t */
     uint64_t element;         /* bytes of an activation element */
     uint64_t x_bytes;         /* of the residual on this rank */
-    uint32_t tp, ep, pp, vpp;
+    uint32_t tp, ep, etp, pp, vpp;
     bool mixed; /* some layers have experts, some a dense MLP */
     bool sequence_parallel;
     bool train;
@@ -86,6 +86,9 @@ tdm_draft_op *tdm_draft_collective(tdm_draft *draft, tdm_pass_kind pass, const c
                                    tdm_op_kind kind, tdm_group_kind group, uint64_t bytes);
 tdm_draft_op *tdm_draft_all_to_all(tdm_draft *draft, tdm_pass_kind pass, const char *name,
                                    tdm_a2a direction, uint64_t token_bytes);
+/* An all-gather or reduce-scatter of routed rows over ETP. */
+tdm_draft_op *tdm_draft_routed(tdm_draft *draft, tdm_pass_kind pass, const char *name,
+                               tdm_op_kind kind, uint64_t token_bytes);
 tdm_draft_op *tdm_draft_p2p(tdm_draft *draft, tdm_pass_kind pass, const char *name,
                             tdm_op_kind kind, tdm_peer peer, uint64_t bytes);
 
@@ -145,8 +148,8 @@ void tdm_lower_boundary_in(tdm_arena *arena, const tdm_dims *dims, bool back, td
 void tdm_lower_boundary_out(tdm_arena *arena, const tdm_dims *dims, bool back, tdm_kind *kind);
 void tdm_lower_timed(tdm_arena *arena, const tdm_dims *dims, uint32_t virtual_stage,
                      tdm_kind *kind);
-/* The steps of tdm_lower that the folded evaluation takes too: sizes (their ep is 1 in a model
- * without experts), all kinds of a plan, and the blocks of one chunk. */
+/* The steps of tdm_lower that the folded evaluation takes too: sizes (their ep and etp are 1 in a
+ * model without experts), all kinds of a plan, and the blocks of one chunk. */
 tdm_dims tdm_lower_dims(const tdm_scenario *scenario, const tdm_schedule *schedule);
 void tdm_lower_kinds(tdm_arena *arena, const tdm_dims *dims, tdm_plan *plan);
 void tdm_lower_chunk(tdm_arena *arena, const tdm_dims *dims, uint32_t virtual_stage,

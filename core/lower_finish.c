@@ -11,8 +11,9 @@ static uint16_t repeated_slot(tdm_draft *draft, uint16_t *map, uint16_t slot)
 {
     if (map[slot] == UINT16_MAX) {
         const tdm_slot *original = &draft->slots[slot];
-        map[slot] = tdm_draft_slot(draft, tdm_arena_printf(draft->arena, "%s.r", original->name),
-                                   original->bytes.fixed, original->bytes.per_token);
+        map[slot] =
+            tdm_draft_slot(draft, tdm_arena_printf(draft->arena, "%s.r", original->name), 0, 0);
+        draft->slots[map[slot]].bytes = original->bytes;
     }
     return map[slot];
 }

@@ -1,25 +1,36 @@
 /* lower_moe.c: the expert half of a layer.
  *
- *     r -> norm -> gate, top-k -> permute -> all-to-all -> sort -> fc1 -> activation -> fc2 ->
- * unsort -> all-to-all
+ *     r -> norm -> gate, top-k -> permute -> all-to-all -> (all-gather over ETP) -> sort -> fc1 ->
+ * activation -> fc2 -> unsort -> (reduce-scatter over ETP) -> all-to-all
  *       -> unpermute (weighted sum over the k experts) -> (all-gather over TP) -> + r
  *
  * Every TP rank dispatches its own 1/t of the tokens. With sequence parallelism that is what it
  * holds; without, the other ranks' results come back by an all-gather over TP, and so do the
- * gradients in the backward pass. Source: Megatron Core's all-to-all token dispatcher; the backward
- * of each op is its transpose. */
+ * gradients in the backward pass.
+ *
+ * Each rank of an ETP group holds a part of the columns of fc1 and of the rows of fc2 of the same
+ * experts. The members receive different rows, each from its own EP group; all of them work on the
+ * rows of all, and the sum of their parts goes back to who received the row. The experts' gathered
+ * input is kept for the gradient of fc1, not gathered again. Source: Megatron Core's all-to-all
+ * token dispatcher (dispatch_postprocess and combine_preprocess of
+ * megatron/core/transformer/moe/token_dispatcher.py; autograd saves the input of the experts, which
+ * is the gathered one); the backward of each op is its transpose. */
 #include "lower_build.h"
+#include "routing.h"
 
 typedef struct moe_dims {
-    uint64_t h, f, f1;    /* hidden size; expert size; columns of fc1 (twice f when gated) */
+    uint64_t h, f, f1;    /* hidden size; columns of this rank's part of an expert; columns of fc1
+                             (twice f when gated) */
     uint64_t tokens;      /* that this rank dispatches */
-    uint64_t pairs;       /* token-expert pairs of them: x k */
+    uint64_t pairs;       /* token-expert pairs of them: x k; when padded, capacity x experts */
     uint64_t shard_bytes; /* of [tokens, h] */
     uint64_t pair_bytes;  /* of [pairs, h] */
     uint64_t row_bytes;   /* of one row [h]: per received pair */
     uint32_t n_experts;
     uint32_t n_local; /* experts of this rank */
     bool dispatches;  /* there is an all-to-all */
+    bool gathers;     /* experts are split over ETP */
+    bool exchanges;   /* one of the two */
     bool sorts;       /* received rows come by sender and must be put by expert */
     bool slices;      /* no sequence parallelism: works on its slice of replicated tokens */
     bool shares;      /* there are shared experts beside the routed ones */
@@ -29,22 +40,25 @@ static moe_dims moe_dims_of(const tdm_dims *d)
 {
     const tdm_model *m = &d->scenario->model;
     moe_dims e = {.h = m->hidden_size,
-                  .f = m->moe_ffn_hidden_size,
-                  .f1 = (m->swiglu ? 2u : 1u) * (uint64_t)m->moe_ffn_hidden_size,
+                  .f = m->moe_ffn_hidden_size / d->etp,
                   .tokens = d->routed_tokens,
                   .n_experts = m->num_experts,
                   .n_local = m->num_experts / d->ep};
-    e.pairs = e.tokens * m->moe_router_topk;
+    e.f1 = m->swiglu ? 2 * e.f : e.f;
+    e.pairs = tdm_routing_rows(&d->scenario->routing, m, e.tokens);
     e.row_bytes = e.h * d->element;
     e.shard_bytes = e.tokens * e.row_bytes;
     e.pair_bytes = e.pairs * e.row_bytes;
     e.dispatches = d->ep > 1;
-    e.sorts = e.dispatches && e.n_local > 1;
+    e.gathers = d->etp > 1;
+    e.exchanges = e.dispatches || e.gathers;
+    e.sorts = e.exchanges && e.n_local > 1;
     e.slices = d->tp > 1 && !d->sequence_parallel;
     e.shares = m->moe_shared_expert_intermediate_size > 0;
     return e;
 }
 
+/* Of the output's bias every ETP rank holds all, and sees the gradients of all rows: no sum. */
 static void moe_params(tdm_draft *draft, const moe_dims *e)
 {
     const tdm_dims *d = draft->dims;
@@ -66,6 +80,92 @@ static void moe_params(tdm_draft *draft, const moe_dims *e)
 static uint16_t received(tdm_draft *draft, const char *name, uint64_t columns)
 {
     return tdm_draft_slot(draft, name, 0, columns * draft->dims->element);
+}
+
+/* Of one row [h] for each pair that comes to this rank itself. */
+static uint16_t own_rows(tdm_draft *draft, const moe_dims *e, const char *name)
+{
+    uint16_t slot = tdm_draft_slot(draft, name, 0, 0);
+    draft->slots[slot].bytes.per_received = e->row_bytes;
+    return slot;
+}
+
+/* The ops and tensors of one way out to the experts, or back. */
+typedef struct trip {
+    tdm_pass_kind pass;
+    const char *all_to_all, *over_etp, *sort; /* ops */
+    const char *sent, *own, *unsorted;        /* tensors: at the tokens' ranks; rows of this rank;
+                                                 those of its experts, by sender */
+} trip;
+
+static const trip dispatch_trip = {TDM_PASS_F,      "dispatch",     "experts.gather", "sort",
+                                   "dispatch.send", "dispatch.own", "dispatch.recv"};
+static const trip combine_trip = {TDM_PASS_F, "combine",     "experts.reduce", "unsort",
+                                  "results",  "combine.own", "combine.send"};
+static const trip combine_back = {TDM_PASS_B, "combine.bwd",  "experts.dgather", "unsort.bwd",
+                                  "dresults", "dcombine.own", "dcombine.recv"};
+static const trip dispatch_back = {TDM_PASS_B, "dispatch.bwd",  "experts.dreduce", "sort.bwd",
+                                   "drows",    "ddispatch.own", "ddispatch.send"};
+
+/* Where rows start on their way to the experts, or end on that back. */
+static uint16_t at_tokens(tdm_draft *draft, const moe_dims *e, const trip *t)
+{
+    return e->dispatches ? tdm_draft_slot(draft, t->sent, e->pair_bytes, 0)
+                         : own_rows(draft, e, t->sent);
+}
+
+/* Rows from `sent` to the ranks of their experts; returns where they lie: in `sorted`, or by sender
+ * if they must be sorted. */
+static uint16_t carry_out(tdm_draft *draft, const moe_dims *e, const trip *t, uint16_t sent,
+                          uint16_t sorted)
+{
+    uint16_t own = e->dispatches && e->gathers ? own_rows(draft, e, t->own) : sent;
+    uint16_t landing = e->sorts ? received(draft, t->unsorted, e->h) : sorted;
+    if (e->dispatches) {
+        tdm_draft_op *op =
+            tdm_draft_all_to_all(draft, t->pass, t->all_to_all, TDM_A2A_DISPATCH, e->row_bytes);
+        tdm_write(tdm_read(op, sent), e->gathers ? own : landing);
+    }
+    if (e->gathers) {
+        tdm_draft_op *op =
+            tdm_draft_routed(draft, t->pass, t->over_etp, TDM_OP_ALL_GATHER, e->row_bytes);
+        tdm_write(tdm_read(op, own), landing);
+    }
+    return landing;
+}
+
+static void sort_rows(tdm_draft *draft, const moe_dims *e, const trip *t, uint16_t landing,
+                      uint16_t sorted)
+{
+    if (e->sorts)
+        tdm_write(tdm_read(tdm_draft_memory(draft, t->pass, t->sort, 0, 2 * e->row_bytes), landing),
+                  sorted);
+}
+
+/* Rows of the experts back to the ranks of their tokens; returns where they lie. */
+static uint16_t carry_back(tdm_draft *draft, const moe_dims *e, const trip *t, uint16_t sorted)
+{
+    uint16_t rows = sorted;
+    if (e->sorts) {
+        rows = received(draft, t->unsorted, e->h);
+        tdm_write(tdm_read(tdm_draft_memory(draft, t->pass, t->sort, 0, 2 * e->row_bytes), sorted),
+                  rows);
+    }
+    if (e->gathers) {
+        uint16_t own = e->dispatches ? own_rows(draft, e, t->own) : at_tokens(draft, e, t);
+        tdm_draft_op *op =
+            tdm_draft_routed(draft, t->pass, t->over_etp, TDM_OP_REDUCE_SCATTER, e->row_bytes);
+        tdm_write(tdm_read(op, rows), own);
+        rows = own;
+    }
+    if (e->dispatches) {
+        uint16_t results = at_tokens(draft, e, t);
+        tdm_draft_op *op =
+            tdm_draft_all_to_all(draft, t->pass, t->all_to_all, TDM_A2A_COMBINE, e->row_bytes);
+        tdm_write(tdm_read(op, rows), results);
+        rows = results;
+    }
+    return rows;
 }
 
 static void gate_forward(tdm_draft *draft, const moe_dims *e, uint16_t n2)
@@ -90,43 +190,13 @@ static uint16_t dispatch(tdm_draft *draft, const moe_dims *e, uint16_t n2, uint1
     tdm_draft_op *op =
         tdm_draft_memory(draft, TDM_PASS_F, "permute", e->shard_bytes + e->pair_bytes, 0);
     tdm_read(tdm_read(op, n2), route);
-    if (!e->dispatches) {
-        tdm_write(op, experts_in);
-        if (e->shares)
-            tdm_lower_shared_in(draft, n2);
-        return experts_in;
-    }
-    uint16_t send = tdm_draft_slot(draft, "dispatch.send", e->pair_bytes, 0);
+    uint16_t send = e->exchanges ? at_tokens(draft, e, &dispatch_trip) : experts_in;
     tdm_write(op, send);
-    uint16_t landing = e->sorts ? received(draft, "dispatch.recv", e->h) : experts_in;
-    op = tdm_draft_all_to_all(draft, TDM_PASS_F, "dispatch", TDM_A2A_DISPATCH, e->row_bytes);
-    tdm_write(tdm_read(op, send), landing);
+    uint16_t landing = carry_out(draft, e, &dispatch_trip, send, experts_in);
     if (e->shares)
         tdm_lower_shared_in(draft, n2);
-    if (e->sorts)
-        tdm_write(
-            tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "sort", 0, 2 * e->row_bytes), landing),
-            experts_in);
+    sort_rows(draft, e, &dispatch_trip, landing, experts_in);
     return experts_in;
-}
-
-/* And back: returns the slot [pairs, h] of unweighted results on the token's own rank. */
-static uint16_t combine(tdm_draft *draft, const moe_dims *e, uint16_t experts_out)
-{
-    if (!e->dispatches)
-        return experts_out;
-    uint16_t back = experts_out;
-    if (e->sorts) {
-        back = received(draft, "combine.send", e->h);
-        tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_F, "unsort", 0, 2 * e->row_bytes),
-                           experts_out),
-                  back);
-    }
-    uint16_t results = tdm_draft_slot(draft, "results", e->pair_bytes, 0);
-    tdm_draft_op *op =
-        tdm_draft_all_to_all(draft, TDM_PASS_F, "combine", TDM_A2A_COMBINE, e->row_bytes);
-    tdm_write(tdm_read(op, back), results);
-    return results;
 }
 
 void tdm_lower_moe_forward(tdm_draft *draft, uint16_t r)
@@ -147,7 +217,7 @@ void tdm_lower_moe_forward(tdm_draft *draft, uint16_t r)
                  g),
         u);
     tdm_write(tdm_read(tdm_draft_grouped(draft, TDM_PASS_F, "fc2", e.h, e.f), u), experts_out);
-    uint16_t results = combine(draft, &e, experts_out);
+    uint16_t results = carry_back(draft, &e, &combine_trip, experts_out);
     uint16_t shared = e.shares ? tdm_lower_shared_out(draft) : 0;
     uint16_t y = tdm_draft_slot(draft, e.slices ? "y2.slice" : "y2", e.shard_bytes, 0);
     tdm_draft_op *op =
@@ -171,7 +241,7 @@ void tdm_lower_moe_forward(tdm_draft *draft, uint16_t r)
 static uint16_t combine_backward(tdm_draft *draft, const moe_dims *e, uint16_t dprobs)
 {
     uint16_t results =
-        e->dispatches ? tdm_draft_find(draft, "results") : tdm_draft_find(draft, "experts.out");
+        e->exchanges ? tdm_draft_find(draft, "results") : tdm_draft_find(draft, "experts.out");
     bool is_next = true;
     uint16_t dy = tdm_lower_add_backward(draft, "add2.bwd", "mask2", "dy2", TDM_SLOT_DX, &is_next);
     uint16_t dout = received(draft, "dexperts.out", e->h);
@@ -179,44 +249,13 @@ static uint16_t combine_backward(tdm_draft *draft, const moe_dims *e, uint16_t d
         tdm_draft_memory(draft, TDM_PASS_B, "unpermute.bwd", e->shard_bytes + 2 * e->pair_bytes, 0);
     tdm_read(tdm_read(tdm_read_of(op, dy, is_next), results), tdm_draft_find(draft, "route"));
     tdm_write(op, dprobs);
-    if (!e->dispatches) {
-        tdm_write(op, dout);
-        if (e->shares)
-            tdm_lower_shared_backward_out(draft, dy, is_next);
-        return dout;
-    }
-    uint16_t dresults = tdm_draft_slot(draft, "dresults", e->pair_bytes, 0);
+    uint16_t dresults = e->exchanges ? at_tokens(draft, e, &combine_back) : dout;
     tdm_write(op, dresults);
-    uint16_t landing = e->sorts ? received(draft, "dcombine.recv", e->h) : dout;
-    op = tdm_draft_all_to_all(draft, TDM_PASS_B, "combine.bwd", TDM_A2A_DISPATCH, e->row_bytes);
-    tdm_write(tdm_read(op, dresults), landing);
+    uint16_t landing = carry_out(draft, e, &combine_back, dresults, dout);
     if (e->shares)
         tdm_lower_shared_backward_out(draft, dy, is_next);
-    if (e->sorts)
-        tdm_write(tdm_read(tdm_draft_memory(draft, TDM_PASS_B, "unsort.bwd", 0, 2 * e->row_bytes),
-                           landing),
-                  dout);
+    sort_rows(draft, e, &combine_back, landing, dout);
     return dout;
-}
-
-/* Gradients of the experts' inputs back to the tokens' ranks; returns the slot that permute.bwd
- * reads. */
-static uint16_t dispatch_backward(tdm_draft *draft, const moe_dims *e, uint16_t din)
-{
-    if (!e->dispatches)
-        return din;
-    uint16_t back = din;
-    if (e->sorts) {
-        back = received(draft, "ddispatch.send", e->h);
-        tdm_write(
-            tdm_read(tdm_draft_memory(draft, TDM_PASS_B, "sort.bwd", 0, 2 * e->row_bytes), din),
-            back);
-    }
-    uint16_t drows = tdm_draft_slot(draft, "drows", e->pair_bytes, 0);
-    tdm_draft_op *op =
-        tdm_draft_all_to_all(draft, TDM_PASS_B, "dispatch.bwd", TDM_A2A_COMBINE, e->row_bytes);
-    tdm_write(tdm_read(op, back), drows);
-    return drows;
 }
 
 /* Gradient of the router: top-k and softmax, then the gate's product. Adds to dn2. */
@@ -241,7 +280,8 @@ void tdm_lower_moe_backward(tdm_draft *draft, uint16_t r, uint16_t dr)
     moe_dims e = moe_dims_of(d);
     uint16_t g = tdm_draft_find(draft, "g"), u = tdm_draft_find(draft, "u");
     uint16_t experts_in = tdm_draft_find(draft, "experts.in");
-    uint16_t dprobs = tdm_draft_slot(draft, "dprobs", e.pairs * 4, 0);
+    uint16_t dprobs =
+        tdm_draft_slot(draft, "dprobs", e.tokens * d->scenario->model.moe_router_topk * 4, 0);
     uint16_t dout = combine_backward(draft, &e, dprobs);
     uint16_t du = received(draft, "du", e.f), dg = received(draft, "dg", e.f1),
              din = received(draft, "din", e.h);
@@ -253,7 +293,7 @@ void tdm_lower_moe_backward(tdm_draft *draft, uint16_t r, uint16_t dr)
     tdm_write(tdm_read(tdm_draft_grouped(draft, TDM_PASS_B, "fc1.dgrad", e.h, e.f1), dg), din);
     tdm_read(tdm_read(tdm_draft_grouped(draft, TDM_PASS_W, "fc1.wgrad", e.f1, e.h), experts_in),
              dg);
-    uint16_t drows = dispatch_backward(draft, &e, din);
+    uint16_t drows = carry_back(draft, &e, &dispatch_back, din);
     uint16_t n2 = tdm_draft_find(draft, "n2");
     uint16_t dshared = e.shares ? tdm_lower_shared_backward_in(draft, n2) : 0;
     uint16_t dn2 = tdm_draft_slot(draft, e.slices ? "dn2.slice" : "dn2", e.shard_bytes, 0);

@@ -173,7 +173,7 @@ static uint64_t routing_row(const tdm_plan *plan, uint32_t rank, uint32_t layer,
 {
     const tdm_routing_table *t = &plan->routing;
     uint32_t in_stage = rank % plan->mesh.per_stage;
-    uint32_t replica = in_stage / (plan->mesh.ep * plan->mesh.etp);
+    uint32_t replica = tdm_mesh_group(&plan->mesh, TDM_GROUP_EP, in_stage).id;
     assert(replica < t->n_replicas && layer < t->n_layers && microbatch < t->n_microbatches);
     return ((uint64_t)replica * t->n_layers + layer) * t->n_microbatches + microbatch;
 }
@@ -198,16 +198,71 @@ static uint32_t expert_share(const tdm_plan *plan, uint32_t rank)
     return rank / plan->mesh.etp % plan->mesh.ep;
 }
 
+/* Member 0 of the rank's ETP group: those that follow are in the EP groups that follow. */
+static uint32_t first_of_experts(const tdm_plan *plan, uint32_t rank)
+{
+    return rank - rank % plan->mesh.etp;
+}
+
+/* Rows of the table from one EP group to the next. */
+static size_t rows_apart(const tdm_routing_table *t)
+{
+    return (size_t)t->n_layers * t->n_microbatches;
+}
+
+tdm_received tdm_plan_received(const tdm_plan *plan, uint32_t rank, uint32_t layer,
+                               uint32_t microbatch)
+{
+    const tdm_routing_table *t = &plan->routing;
+    if (t->n_layers == 0)
+        return (tdm_received){.sent = NULL};
+    return (tdm_received){.sent =
+                              tdm_plan_sent(plan, first_of_experts(plan, rank), layer, microbatch),
+                          .step = rows_apart(t) * t->ep * t->ep,
+                          .ep = t->ep,
+                          .dst = expert_share(plan, rank)};
+}
+
+uint64_t tdm_received_by(const tdm_received *received, uint32_t member)
+{
+    const uint32_t *sent = received->sent + member * received->step + received->dst;
+    uint64_t rows = 0;
+    for (uint32_t src = 0; src < received->ep; src++)
+        rows += sent[(size_t)src * received->ep];
+    return rows;
+}
+
+tdm_routed tdm_plan_routed(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch)
+{
+    tdm_received received = tdm_plan_received(plan, rank, layer, microbatch);
+    tdm_routed routed = {0};
+    for (uint32_t i = 0; received.sent && i < plan->mesh.etp; i++) {
+        uint64_t rows = tdm_received_by(&received, i);
+        routed.tokens += rows;
+        routed.received = i == rank % plan->mesh.etp ? rows : routed.received;
+    }
+    return routed;
+}
+
 uint64_t tdm_plan_tokens(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch)
+{
+    return tdm_plan_routed(plan, rank, layer, microbatch).tokens;
+}
+
+uint64_t tdm_plan_pairs(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch)
 {
     const tdm_routing_table *t = &plan->routing;
     if (t->n_layers == 0)
         return 0;
-    const uint32_t *sent = tdm_plan_sent(plan, rank, layer, microbatch) + expert_share(plan, rank);
-    uint64_t tokens = 0;
-    for (uint32_t src = 0; src < t->ep; src++)
-        tokens += sent[(size_t)src * t->ep];
-    return tokens;
+    uint32_t n_local = t->n_experts / t->ep;
+    const uint32_t *experts =
+        tdm_plan_experts(plan, first_of_experts(plan, rank), layer, microbatch) +
+        (size_t)expert_share(plan, rank) * n_local;
+    uint64_t pairs = 0;
+    for (uint32_t i = 0; i < plan->mesh.etp; i++)
+        for (uint32_t e = 0; e < n_local; e++)
+            pairs += experts[i * rows_apart(t) * t->n_experts + e];
+    return pairs;
 }
 
 uint32_t tdm_plan_peer(const tdm_plan *plan, uint32_t rank, const tdm_instance *instance)
@@ -221,6 +276,16 @@ uint32_t tdm_plan_peer(const tdm_plan *plan, uint32_t rank, const tdm_instance *
     uint32_t stage = tdm_placement_stage(plan->placement, plan->mesh.pp,
                                          next ? virtual_stage + 1 : virtual_stage - 1);
     return tdm_mesh_at_stage(&plan->mesh, rank, stage);
+}
+
+uint64_t tdm_plan_op_bytes(const tdm_plan *plan, uint32_t rank, const tdm_instance *instance)
+{
+    const tdm_op *op = instance->op;
+    uint64_t bytes = op->u.collective.bytes;
+    if (tdm_op_is_routed_gather(op))
+        bytes += op->u.collective.token_bytes *
+                 tdm_plan_tokens(plan, rank, instance->layer, instance->pass.microbatch);
+    return bytes;
 }
 
 double tdm_op_flops(const tdm_plan *plan, uint32_t rank, const tdm_instance *instance)

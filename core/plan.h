@@ -60,11 +60,17 @@ typedef enum tdm_op_kind {
     TDM_N_OP_KINDS
 } tdm_op_kind;
 
-/* fixed + per_token x (token-expert pairs that this rank's experts receive in this layer and
- * microbatch). */
+/* Rows of one rank in a layer and microbatch: token-expert pairs and what pads them. */
+typedef struct tdm_routed {
+    uint64_t tokens;   /* that its experts work on: what its whole ETP group receives */
+    uint64_t received; /* of them, those that come to this rank by its all-to-all */
+} tdm_routed;
+
+/* fixed + per_token x tokens + per_received x received. */
 typedef struct tdm_size {
     uint64_t fixed;
     uint64_t per_token;
+    uint64_t per_received; /* of tensors only */
 } tdm_size;
 
 typedef enum tdm_wait_kind {
@@ -132,7 +138,9 @@ typedef struct tdm_op {
             double seconds;
         } timed;
         /* bytes: all-reduce, broadcast: the buffer of one rank; all-gather: the whole output;
-         * reduce-scatter: the whole input; all-to-all: bytes of one token in token_bytes */
+         * reduce-scatter: the whole input; all-to-all: bytes of one token in token_bytes.
+         * All-gather and reduce-scatter over ETP: bytes + token_bytes x the group's tokens; each
+         * member's share is what it received */
         struct {
             tdm_group_kind group;
             uint64_t bytes;
@@ -220,11 +228,12 @@ typedef struct tdm_role {
 } tdm_role;
 
 /* Token-expert pairs by layer and microbatch; 0 in layers without experts. "replica" is the EP
- * group's index within its stage. */
+ * group's index within its stage: ETP fastest, then EDP. Where experts are padded to their capacity
+ * `sent` counts rows, padding included. */
 typedef struct tdm_routing_table {
     uint32_t n_replicas, n_layers, n_microbatches, ep, n_experts;
     const uint32_t *sent;    /* [replica][layer][microbatch][src][dst] */
-    const uint32_t *experts; /* [replica][layer][microbatch][expert] */
+    const uint32_t *experts; /* [replica][layer][microbatch][expert], from this EP group */
 } tdm_routing_table;
 
 typedef struct tdm_plan {
@@ -302,21 +311,43 @@ static inline tdm_place tdm_plan_place(const tdm_role *role, const tdm_instance 
     return (tdm_place){tdm_plan_turn(role, chunk), 0};
 }
 
-/* Token-expert pairs that the rank's experts receive; 0 without experts. */
+/* Rows that an ETP group receives, by member: each member by the all-to-all of its own EP group. */
+typedef struct tdm_received {
+    const uint32_t *sent; /* [src][dst] of member 0's EP group; NULL: no routing table */
+    size_t step;          /* to that of the next member */
+    uint32_t ep, dst;     /* dst: the place of all members in their EP groups */
+} tdm_received;
+
+tdm_received tdm_plan_received(const tdm_plan *plan, uint32_t rank, uint32_t layer,
+                               uint32_t microbatch);
+uint64_t tdm_received_by(const tdm_received *received, uint32_t member);
+/* Rows of the rank; 0 without experts. */
+tdm_routed tdm_plan_routed(const tdm_plan *plan, uint32_t rank, uint32_t layer,
+                           uint32_t microbatch);
+/* Of them, the tokens. */
 uint64_t tdm_plan_tokens(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch);
+/* Of those, the token-expert pairs: without padding. */
+uint64_t tdm_plan_pairs(const tdm_plan *plan, uint32_t rank, uint32_t layer, uint32_t microbatch);
 /* Row of the routing table of this rank's EP group: sent [src][dst] and experts [expert]. */
 const uint32_t *tdm_plan_sent(const tdm_plan *plan, uint32_t rank, uint32_t layer,
                               uint32_t microbatch);
 const uint32_t *tdm_plan_experts(const tdm_plan *plan, uint32_t rank, uint32_t layer,
                                  uint32_t microbatch);
-static inline uint64_t tdm_size_eval(tdm_size size, uint64_t tokens)
+static inline uint64_t tdm_size_eval(tdm_size size, tdm_routed routed)
 {
-    return size.fixed + size.per_token * tokens;
+    return size.fixed + size.per_token * routed.tokens + size.per_received * routed.received;
+}
+static inline bool tdm_size_varies(tdm_size size)
+{
+    return size.per_token != 0 || size.per_received != 0;
 }
 
 /* Rank that a send goes to or a receive comes from. The neighbour of the last virtual stage wraps
  * to none: returns UINT32_MAX there. */
 uint32_t tdm_plan_peer(const tdm_plan *plan, uint32_t rank, const tdm_instance *instance);
+
+/* Bytes of a collective that is no all-to-all, as its kind counts them. */
+uint64_t tdm_plan_op_bytes(const tdm_plan *plan, uint32_t rank, const tdm_instance *instance);
 
 /* Multiply-adds count as two. Attention counts all s*s scores, causal or not, as the field does. */
 double tdm_op_flops(const tdm_plan *plan, uint32_t rank, const tdm_instance *instance);
@@ -324,6 +355,12 @@ double tdm_op_flops(const tdm_plan *plan, uint32_t rank, const tdm_instance *ins
 static inline bool tdm_op_is_collective(tdm_op_kind kind)
 {
     return kind >= TDM_OP_ALL_REDUCE && kind <= TDM_OP_BROADCAST;
+}
+/* An all-gather or reduce-scatter of routed rows over ETP. */
+static inline bool tdm_op_is_routed_gather(const tdm_op *op)
+{
+    return (op->kind == TDM_OP_ALL_GATHER || op->kind == TDM_OP_REDUCE_SCATTER) &&
+           op->u.collective.token_bytes > 0;
 }
 static inline bool tdm_op_is_p2p(tdm_op_kind kind)
 {

@@ -221,6 +221,10 @@ static const tdm_text_field routing_fields[] = {
      .type = TDM_TEXT_REAL,
      .offset = AT(routing_spec.capacity_factor),
      .optional = true},
+    {.key = "pad_to_capacity",
+     .type = TDM_TEXT_BOOL,
+     .offset = AT(routing_spec.pad_to_capacity),
+     .optional = true},
     {.key = NULL},
 };
 static const tdm_text_field mesh_fields[] = {
@@ -344,6 +348,15 @@ static const tdm_text_field collective_fields[] = {
     {.key = "bytes", .type = TDM_TEXT_U64, .offset = AT(u.collective.bytes)},
     {.key = NULL},
 };
+static const tdm_text_field gather_fields[] = {
+    {.key = "group", .type = TDM_TEXT_ENUM, .offset = AT(u.collective.group), .names = &groups},
+    {.key = "bytes", .type = TDM_TEXT_U64, .offset = AT(u.collective.bytes)},
+    {.key = "token_bytes",
+     .type = TDM_TEXT_U64,
+     .offset = AT(u.collective.token_bytes),
+     .optional = true},
+    {.key = NULL},
+};
 static const tdm_text_field all_to_all_fields[] = {
     {.key = "group", .type = TDM_TEXT_ENUM, .offset = AT(u.collective.group), .names = &groups},
     {.key = "token_bytes", .type = TDM_TEXT_U64, .offset = AT(u.collective.token_bytes)},
@@ -375,8 +388,8 @@ const tdm_text_field *tdm_text_shape_fields(tdm_op_kind kind)
         [TDM_OP_MEMORY] = memory_fields,
         [TDM_OP_TIMED] = timed_fields,
         [TDM_OP_ALL_REDUCE] = collective_fields,
-        [TDM_OP_ALL_GATHER] = collective_fields,
-        [TDM_OP_REDUCE_SCATTER] = collective_fields,
+        [TDM_OP_ALL_GATHER] = gather_fields,
+        [TDM_OP_REDUCE_SCATTER] = gather_fields,
         [TDM_OP_ALL_TO_ALL] = all_to_all_fields,
         [TDM_OP_BROADCAST] = collective_fields,
         [TDM_OP_SEND] = p2p_fields,

@@ -1,5 +1,6 @@
 /* plan_read_kind.c: kinds: parameters, slots, and the ops of each pass. */
 #include "plan_read.h"
+#include "program.h"
 
 #include <string.h>
 
@@ -184,14 +185,24 @@ static bool read_op(tdm_text_reader *r, const tdm_kind *kind, tdm_op *op, op_lis
            tdm_text_complete(r, what, tdm_text_op_fields, op, common_seen);
 }
 
+/* What only some ops of a kind can be sized by. */
+static bool check_sizes(tdm_text_reader *r, const tdm_op *op)
+{
+    if (op->kind == TDM_OP_MEMORY && op->u.memory.bytes.per_received > 0)
+        return tdm_text_fail(r, r->line, "%s: sizes by row received are for slots, not for ops",
+                             op->name);
+    if (tdm_op_is_routed_gather(op) && op->u.collective.group != TDM_GROUP_ETP)
+        return tdm_text_fail(r, r->line, "%s: token_bytes goes with group=etp only", op->name);
+    return true;
+}
+
 static void note_needs(const tdm_op *op, tdm_kind_needs *needs)
 {
     for (uint32_t i = 0; i < op->n_refs; i++)
         if (op->refs[i].next && op->refs[i].slot >= needs->next_slots)
             needs->next_slots = op->refs[i].slot + 1u;
-    needs->tokens |= op->kind == TDM_OP_GROUPED_GEMM || op->kind == TDM_OP_ALL_TO_ALL ||
-                     (op->kind == TDM_OP_MEMORY && op->u.memory.bytes.per_token > 0);
-    needs->exchange |= op->kind == TDM_OP_ALL_TO_ALL;
+    needs->tokens |= tdm_op_is_routed(op);
+    needs->exchange |= op->kind == TDM_OP_ALL_TO_ALL || tdm_op_is_routed_gather(op);
 }
 
 /* Words that end a template: whatever else a line may open with. */
@@ -215,7 +226,7 @@ bool tdm_read_template(tdm_plan_reader *reader, const tdm_kind *kind, tdm_kind_n
         op_lists lists = {0};
         TDM_READ_GROW(r->arena, ops, n, &room);
         ops[n] = (tdm_op){.pass = tdm_text_default_pass(pass)};
-        if (!read_op(r, kind, &ops[n], &lists))
+        if (!read_op(r, kind, &ops[n], &lists) || !check_sizes(r, &ops[n]))
             return false;
         ops[n].waits = lists.waits;
         ops[n].n_waits = lists.n_waits;
@@ -322,7 +333,7 @@ bool tdm_read_kind(tdm_plan_reader *reader)
         }
     }
     for (uint32_t i = 0; i < kind.n_slots; i++)
-        needs.tokens |= kind.slots[i].bytes.per_token > 0;
+        needs.tokens |= tdm_size_varies(kind.slots[i].bytes);
     uint32_t needs_room = reader->kinds_room; /* both arrays grow together */
     TDM_READ_GROW(r->arena, reader->needs, reader->n_kinds, &needs_room);
     TDM_READ_GROW(r->arena, reader->kinds, reader->n_kinds, &reader->kinds_room);

@@ -18,7 +18,8 @@ static bool check_table(tdm_plan_reader *reader, const tdm_routing_table *table)
 {
     const tdm_plan *plan = reader->plan;
     tdm_text_reader *r = &reader->text;
-    if (!check_size(reader, "replicas", table->n_replicas, plan->mesh.edp, "the mesh has edp") ||
+    if (!check_size(reader, "replicas", table->n_replicas, plan->mesh.edp * plan->mesh.etp,
+                    plan->mesh.etp > 1 ? "the mesh has edp x etp" : "the mesh has edp") ||
         !check_size(reader, "ep", table->ep, plan->mesh.ep, "the mesh has ep") ||
         !check_size(reader, "experts", table->n_experts, plan->model.num_experts,
                     "the model has") ||

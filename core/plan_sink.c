@@ -92,14 +92,20 @@ static void put_real(tdm_sink *s, double value)
 
 static void put_size(tdm_sink *s, tdm_size size)
 {
-    if (size.fixed != 0 || size.per_token == 0)
-        tdm_put_number(s, size.fixed);
-    if (size.per_token == 0)
-        return;
-    if (size.fixed != 0)
-        tdm_put_char(s, '+');
-    tdm_put_number(s, size.per_token);
-    tdm_put(s, "/token");
+    const struct {
+        uint64_t number;
+        const char *suffix;
+    } terms[] = {{size.fixed, ""}, {size.per_token, "/token"}, {size.per_received, "/received"}};
+    bool first = true;
+    for (size_t i = 0; i < TDM_COUNT(terms); i++) {
+        if (terms[i].number == 0 && (i > 0 || tdm_size_varies(size)))
+            continue;
+        if (!first)
+            tdm_put_char(s, '+');
+        first = false;
+        tdm_put_number(s, terms[i].number);
+        tdm_put(s, terms[i].suffix);
+    }
 }
 
 /* An integer, bool or enum at this place. */

@@ -53,24 +53,39 @@ static bool read_real(tdm_text_reader *r, const char *key, tdm_token token, doub
     return true;
 }
 
+/* One term of a size: a number, or so many by token or by row received. Each kind comes once, in
+ * this order: `last` is the kind of the term before. */
+static bool read_term(tdm_token term, tdm_size *size, int *last)
+{
+    static const char *const suffixes[] = {"", "/token", "/received"};
+    uint64_t *const places[] = {&size->fixed, &size->per_token, &size->per_received};
+    int kind = (int)TDM_COUNT(suffixes) - 1;
+    for (; kind > 0; kind--) {
+        size_t n = strlen(suffixes[kind]);
+        if (term.length >= n && memcmp(term.at + term.length - n, suffixes[kind], n) == 0) {
+            term.length -= n;
+            break;
+        }
+    }
+    bool in_order = kind > *last;
+    *last = kind;
+    return in_order && digits(term, UINT64_MAX, places[kind]);
+}
+
 static bool read_size(tdm_text_reader *r, const char *key, tdm_token token, tdm_size *size)
 {
-    static const char suffix[] = "/token";
     char shown[TDM_SHOW_SIZE];
-    const char *plus = memchr(token.at, '+', token.length);
-    tdm_token rest = token;
     tdm_size result = {0};
-    bool good = true;
-    if (plus) {
-        good = digits((tdm_token){token.at, (size_t)(plus - token.at)}, UINT64_MAX, &result.fixed);
-        rest = (tdm_token){plus + 1, token.length - (size_t)(plus + 1 - token.at)};
+    tdm_token rest = token;
+    bool good = true, more = true;
+    for (int last = -1; good && more;) {
+        const char *plus = memchr(rest.at, '+', rest.length);
+        size_t n = plus ? (size_t)(plus - rest.at) : rest.length;
+        good = read_term((tdm_token){rest.at, n}, &result, &last);
+        more = plus != NULL;
+        if (more)
+            rest = (tdm_token){plus + 1, rest.length - n - 1};
     }
-    bool per_token = rest.length >= strlen(suffix) &&
-                     memcmp(rest.at + rest.length - strlen(suffix), suffix, strlen(suffix)) == 0;
-    if (per_token)
-        rest.length -= strlen(suffix);
-    good = good && (per_token || !plus) &&
-           digits(rest, UINT64_MAX, per_token ? &result.per_token : &result.fixed);
     if (!good)
         return tdm_text_fail(r, token.at, "%s: '%s' is not a size: 4096, 32/token or 4096+32/token",
                              key, tdm_token_show(token, shown));

@@ -248,10 +248,20 @@ static const char legend[] =
     "# token-expert pair received. Routing table: replica/layer/microbatch, xN: N rows alike; sent\n"
     "# from each rank of the group to each, then received by each expert; N*V: N times V.\n";
 
+/* Only where there are such sizes: other plans keep their text, and so their hash. */
+static const char etp_legend[] =
+    "# 32/received: 32 more for each pair that comes to this rank itself; its experts work on those of\n"
+    "# the whole etp group. token_bytes of a gather over etp: for each pair of the group.\n";
+static const char pad_legend[] = "# sent counts rows, padding included.\n";
+
 static void put_plan(tdm_sink *s, const tdm_plan *plan)
 {
     tdm_put(s, TDM_PLAN_TEXT_MAGIC "\n");
     tdm_put(s, legend);
+    if (plan->mesh.etp > 1)
+        tdm_put(s, etp_legend);
+    if (plan->routing_spec.pad_to_capacity)
+        tdm_put(s, pad_legend);
     for (const tdm_text_section *section = tdm_text_sections; section->word; section++) {
         if (section->model && plan->pass_times)
             continue;

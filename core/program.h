@@ -79,6 +79,7 @@ static inline bool tdm_op_is_comm(const tdm_op *op)
 static inline bool tdm_op_is_routed(const tdm_op *op)
 {
     return op->kind == TDM_OP_GROUPED_GEMM || op->kind == TDM_OP_ALL_TO_ALL ||
+           tdm_op_is_routed_gather(op) ||
            (op->kind == TDM_OP_MEMORY && op->u.memory.bytes.per_token > 0);
 }
 

@@ -42,6 +42,30 @@ uint32_t tdm_ring_max_flows(const tdm_topology *topology, uint32_t size)
     return topology->n_planes < 2 ? size : 2 * size;
 }
 
+/* Share of a member in bytes. */
+static uint64_t share_bytes(const tdm_collective_call *call, uint32_t member)
+{
+    return tdm_received_by(&call->received, member) * call->token_bytes;
+}
+
+uint32_t tdm_ring_flows_of_shares(const tdm_collective_call *call, bool sums, tdm_flow *flows)
+{
+    uint32_t n = call->group.size;
+    uint32_t n_flows = tdm_ring_flows(call, n > 0 ? (uint64_t)n - 1 : 0, flows);
+    if (!call->received.sent || n_flows == 0)
+        return n_flows;
+    uint32_t k = members_per_node(call);
+    for (uint32_t f = 0; f < n_flows; f++) {
+        uint32_t member = tdm_group_index(&call->group, sums ? flows[f].src : flows[f].dst);
+        uint64_t bytes = call->bytes - share_bytes(call, member);
+        /* Of k rings, k - 1 go on within the node: the even flows, see tdm_ring_flows. */
+        if (k > 0)
+            bytes = tdm_ceil_div(bytes, k) * (f % 2 == 0 ? k - 1 : 1);
+        flows[f].bytes = bytes;
+    }
+    return n_flows;
+}
+
 uint32_t tdm_ring_flows(const tdm_collective_call *call, uint64_t numerator, tdm_flow *flows)
 {
     const tdm_group *group = &call->group;

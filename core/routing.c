@@ -162,6 +162,14 @@ uint64_t tdm_routing_capacity(const tdm_routing *spec, uint64_t tokens, uint32_t
     return capacity < 1e18 ? (uint64_t)capacity : UINT64_MAX;
 }
 
+uint64_t tdm_routing_rows(const tdm_routing *spec, const tdm_model *model, uint64_t tokens)
+{
+    if (!spec->pad_to_capacity)
+        return tokens * model->moe_router_topk;
+    return model->num_experts *
+           tdm_routing_capacity(spec, tokens, model->moe_router_topk, model->num_experts);
+}
+
 tdm_code tdm_routing_key_make(tdm_arena *arena, const tdm_plan *plan, tdm_routing_key *key,
                               tdm_error *err)
 {
@@ -202,20 +210,24 @@ typedef struct filling {
 static void fill_rank(filling *f, uint32_t layer, uint32_t microbatch, uint32_t in_stage)
 {
     const tdm_routing_table *t = f->table;
-    uint32_t n_local = t->n_experts / t->ep, replica = in_stage / t->ep, src = in_stage % t->ep;
+    const tdm_mesh *mesh = &f->plan->mesh;
+    tdm_group group = tdm_mesh_group(mesh, TDM_GROUP_EP, in_stage);
+    uint32_t n_local = t->n_experts / t->ep, replica = group.id,
+             src = tdm_group_index(&group, in_stage);
+    bool pads = f->plan->routing_spec.pad_to_capacity;
     uint64_t row = ((uint64_t)replica * t->n_layers + layer) * t->n_microbatches + microbatch;
     uint32_t *sent = f->sent + (row * t->ep + src) * t->ep,
              *experts = f->experts + row * t->n_experts;
-    bool first_of_replica = in_stage % f->plan->mesh.tp == 0;
+    bool starts = pads || in_stage % mesh->tp == 0; /* what shares the capacity */
     for (uint32_t i = 0; i < t->n_experts; i++) {
         f->counts[i] = 0;
-        f->taken[i] = first_of_replica ? 0 : f->taken[i];
+        f->taken[i] = starts ? 0 : f->taken[i];
     }
     count_rank(f->plan, f->key, layer, microbatch, in_stage, f->counts);
     for (uint32_t i = 0; i < t->n_experts; i++) {
         uint64_t room = f->capacity - f->taken[i];
         uint32_t kept = f->counts[i] < room ? f->counts[i] : (uint32_t)room;
-        sent[i / n_local] += kept;
+        sent[i / n_local] += pads ? (uint32_t)f->capacity : kept;
         experts[i] += kept;
         f->taken[i] += kept;
     }
@@ -229,13 +241,15 @@ tdm_code tdm_routing_table_build(tdm_arena *arena, const tdm_plan *plan, tdm_rou
     tdm_code code = tdm_routing_key_make(arena, plan, &key, err);
     if (code != TDM_OK)
         return code;
-    tdm_routing_table t = {.n_replicas = mesh->per_stage / (mesh->ep * mesh->etp),
+    tdm_routing_table t = {.n_replicas = mesh->per_stage / mesh->ep,
                            .n_layers = plan->model.num_layers,
                            .n_microbatches = plan->num_microbatches,
                            .ep = mesh->ep,
                            .n_experts = key.n_experts};
     uint64_t rows = (uint64_t)t.n_replicas * t.n_layers * t.n_microbatches;
     uint64_t tokens = (uint64_t)plan->micro_batch_size * plan->seq_length;
+    if (plan->routing_spec.pad_to_capacity)
+        tokens /= mesh->tp;
     filling f = {.plan = plan,
                  .key = &key,
                  .table = &t,

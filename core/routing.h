@@ -19,11 +19,17 @@ typedef struct tdm_routing_key {
 tdm_code tdm_routing_key_make(tdm_arena *arena, const tdm_plan *plan, tdm_routing_key *key,
                               tdm_error *err);
 
-/* Token-expert pairs that one expert takes of a microbatch of one replica, `tokens` tokens;
- * UINT64_MAX without a capacity factor. Source: Megatron-LM, get_capacity of
- * megatron/core/transformer/moe/moe_utils.py, which counts the tokens of one rank. */
+/* Token-expert pairs that one expert takes of `tokens` tokens; UINT64_MAX without a capacity
+ * factor. The tokens are those of a microbatch of one replica, so that what is dropped is the same
+ * for every layout; where experts are padded to their capacity those of one rank, as each rank
+ * fills its own rows. Source: Megatron-LM, get_capacity of
+ * megatron/core/transformer/moe/moe_utils.py, which counts the tokens of one rank in both cases. */
 uint64_t tdm_routing_capacity(const tdm_routing *spec, uint64_t tokens, uint32_t topk,
                               uint32_t n_experts);
+
+/* Rows that a rank with `tokens` tokens sends, before any is dropped: its token-expert pairs, or,
+ * padded, the capacity of every expert. */
+uint64_t tdm_routing_rows(const tdm_routing *spec, const tdm_model *model, uint64_t tokens);
 
 /* Writes the topk distinct experts of one token, in order of choice. sample counts over the global
  * batch. */
@@ -33,7 +39,8 @@ void tdm_routing_experts(const tdm_routing_key *key, uint32_t step, uint32_t lay
 /* Fills the plan's routing table for step 0 from its mesh and routing spec. Token order within a
  * microbatch is sample by sample; TP rank i of a replica dispatches the i-th of tp equal runs of
  * that order. Pairs that come when their expert has reached its capacity, in that order, are
- * dropped. Needs micro_batch_size * seq_length divisible by tp. */
+ * dropped; padding adds rows to `sent` only. Needs micro_batch_size * seq_length divisible by tp.
+ */
 tdm_code tdm_routing_table_build(tdm_arena *arena, const tdm_plan *plan, tdm_routing_table *table,
                                  tdm_error *err);
 

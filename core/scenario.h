@@ -54,6 +54,8 @@ typedef struct tdm_routing {
     double capacity_factor; /* an expert takes at most this times its even share of a microbatch of
                              * one replica, in token order; 0: all */
     const tdm_routing_record *record; /* recorded; NULL in plans read back from text */
+    bool pad_to_capacity; /* every rank sends each expert its capacity of rows; that counts the
+                           * tokens of one rank then, see tdm_routing_capacity */
 } tdm_routing;
 
 /* Times of the passes of one stage, for scenarios without a model. Arrays are [pp]. */

@@ -3,6 +3,7 @@
 #include "scenario_parts.h"
 #include "schedule.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -76,6 +77,12 @@ static void check_tensor_parallel(tdm_scenario_loader *loader)
             (unsigned long long)tdm_ceil_div(model->vocab_size, tp) * tp);
 }
 
+/* Where the user did not write it. */
+static const char *etp_origin(const tdm_scenario_loader *loader)
+{
+    return gives(loader, ETP) ? "" : " (the default, as in Megatron: tensor_model_parallel_size)";
+}
+
 static void check_experts(tdm_scenario_loader *loader)
 {
     const tdm_model *model = &loader->scenario->model;
@@ -88,18 +95,14 @@ static void check_experts(tdm_scenario_loader *loader)
         return;
     }
     check_divides(loader, EP, parallel->ep, model->num_experts, "experts");
-    if (parallel->etp == 1)
+    if (model->moe_ffn_hidden_size % parallel->etp == 0)
         return;
-    if (gives(loader, ETP))
-        tdm_node_error_at(loader->document, ETP, loader->err,
-                          "%u: splitting one expert over several GPUs is not implemented; write 1",
-                          parallel->etp);
-    else
-        tdm_node_error_at(
-            loader->document, ETP, loader->err,
-            "missing, and its default, as in Megatron, is tensor_model_parallel_size, %u; splitting one "
-            "expert over several GPUs is not implemented: write expert_tensor_parallel_size: 1",
-            parallel->etp);
+    char divisors[64];
+    tdm_node_error_at(loader->document, ETP, loader->err,
+                      "%u%s does not divide the %u columns of an expert (moe_ffn_hidden_size) of "
+                      "model %s%s",
+                      parallel->etp, etp_origin(loader), model->moe_ffn_hidden_size, model->name,
+                      suggest_divisors(divisors, model->moe_ffn_hidden_size, parallel->etp));
 }
 
 /* Ranks of one replica of the model. */
@@ -142,13 +145,23 @@ static void check_folding(tdm_scenario_loader *loader)
 {
     const tdm_parallel *p = &loader->scenario->parallel;
     uint64_t stage = (uint64_t)p->tp * p->cp * p->dp;
-    bool applies =
-        loader->scenario->model.num_experts > 0 && p->etp == 1; /* another etp is refused already */
-    if (applies && stage % p->ep != 0)
+    uint64_t experts = (uint64_t)p->ep * p->etp;
+    if (loader->scenario->model.num_experts == 0 || stage % experts == 0)
+        return;
+    if (p->etp == 1 || stage % p->ep != 0) {
         tdm_node_error_at(
             loader->document, EP, loader->err,
             "%u does not divide the %llu ranks of a stage (tensor %u x context %u x data %u)",
             p->ep, (unsigned long long)stage, p->tp, p->cp, p->dp);
+        return;
+    }
+    char divisors[64];
+    tdm_node_error_at(
+        loader->document, ETP, loader->err,
+        "%u%s x expert_model_parallel_size %u = %llu do not divide the %llu ranks of a stage (tensor "
+        "%u x context %u x data %u)%s",
+        p->etp, etp_origin(loader), p->ep, (unsigned long long)experts, (unsigned long long)stage,
+        p->tp, p->cp, p->dp, suggest_divisors(divisors, (uint32_t)(stage / p->ep), p->etp));
 }
 
 static void check_layers(tdm_scenario_loader *loader)
@@ -302,7 +315,8 @@ static void check_work(tdm_scenario_loader *loader)
     const tdm_scenario *s = loader->scenario;
     const tdm_model *m = &s->model;
     double tokens = (double)s->micro_batch_size * s->seq_length;
-    if (tokens * (m->num_experts ? m->moe_router_topk : 1) > most_tokens) {
+    double padding = s->routing.pad_to_capacity ? fmax(1, s->routing.capacity_factor) : 1;
+    if (tokens * (m->num_experts ? m->moe_router_topk : 1) * padding > most_tokens) {
         tdm_node_error_at(
             loader->document, "batch.seq_length", loader->err,
             "micro_batch_size x seq_length makes %.3g tokens per microbatch; at most %.0e are accepted",

@@ -187,8 +187,8 @@ static const tdm_field routing_fields[] = {
      .max = 1e6,
      .doc = "an expert takes at most this times its even share, the rest is dropped (default: "
             "nothing is dropped)"},
-    FLAG("pad_to_capacity", "moe_pad_expert_input_to_capacity", pad_to_capacity,
-         "fill each expert up to its capacity (not implemented)"),
+    FLAG("pad_to_capacity", "moe_pad_expert_input_to_capacity", routing.pad_to_capacity,
+         "every rank sends each expert rows up to its capacity; needs capacity_factor"),
     {.key = NULL},
 };
 

@@ -19,7 +19,6 @@ typedef struct tdm_scenario_source {
     bool fp32_grads; /* accumulate_allreduce_grads_in_fp32 */
     tdm_routing routing;
     const char *recorded; /* routing.csv */
-    bool pad_to_capacity;
     uint64_t memory_limit_bytes;
 } tdm_scenario_source;
 

@@ -22,9 +22,10 @@ static void check_parameters(tdm_scenario_loader *loader)
                               "goes with routing.model: %s only, not with %s",
                               tdm_routing_model_name(parameters[i].model),
                               tdm_routing_model_name(model));
-    if (loader->read.pad_to_capacity)
+    if (loader->read.routing.pad_to_capacity &&
+        !tdm_scenario_gives(loader, "routing.capacity_factor"))
         tdm_node_error_at(loader->document, "routing.pad_to_capacity", loader->err,
-                          "filling experts up to their capacity is not implemented; write false");
+                          "needs routing.capacity_factor, which says up to where to pad");
     if (tdm_scenario_gives(loader, "routing.capacity_factor") &&
         loader->read.routing.capacity_factor <= 0)
         tdm_node_error_at(loader->document, "routing.capacity_factor", loader->err,
@@ -46,6 +47,22 @@ static void check_hot(tdm_scenario_loader *loader)
         tdm_node_error_at(loader->document, "routing.hot_share", loader->err,
                           "100%% leaves nothing for a token's other %u experts",
                           model->moe_router_topk - 1);
+}
+
+/* More rows than a rank has tokens: a token chooses an expert once. Megatron's top-k over the
+ * tokens fails there. Source: Megatron-LM, torch.topk with k=expert_capacity in
+ * megatron/core/transformer/moe/moe_utils.py. */
+static void check_padding(tdm_scenario_loader *loader)
+{
+    const tdm_routing *routing = &loader->read.routing;
+    const tdm_model *model = &loader->scenario->model;
+    double most = (double)model->num_experts / model->moe_router_topk;
+    if (routing->capacity_factor > most)
+        tdm_node_error_at(
+            loader->document, "routing.capacity_factor", loader->err,
+            "%g: with pad_to_capacity at most num_experts / moe_router_topk, %g: there "
+            "an expert has a row for every token",
+            routing->capacity_factor, most);
 }
 
 static void read_record(tdm_scenario_loader *loader)
@@ -83,6 +100,8 @@ void tdm_scenario_read_routing(tdm_scenario_loader *loader)
         return;
     if (loader->read.routing.model == TDM_ROUTING_HOT)
         check_hot(loader);
+    if (loader->read.routing.pad_to_capacity)
+        check_padding(loader);
     if (loader->read.routing.model == TDM_ROUTING_RECORDED)
         read_record(loader);
 }

@@ -232,7 +232,7 @@ tdm_code tdm_schedule_csv_parse(tdm_arena *arena, const char *path, const char *
                                 tdm_pass_table *table, tdm_error *err)
 {
     reader r = {.arena = arena, .path = path, .err = err};
-    tdm_placement placement;
+    tdm_placement placement = TDM_PLACEMENT_LOOP;
     tdm_code code = read_lines(&r, text, length);
     if (code == TDM_OK)
         code = find_placement(&r, &placement);

@@ -75,13 +75,13 @@ static bool dies_in(const tdm_template *template, uint32_t slot)
 }
 
 /* Bytes of the layers' tensors that live past F, and past B. */
-double tdm_stage_times_kept_share(const tdm_plan *plan, uint64_t tokens)
+double tdm_stage_times_kept_share(const tdm_plan *plan, tdm_routed routed)
 {
     double stored = 0, kept = 0;
     for (uint32_t k = 0; k < plan->n_kinds; k++)
         for (uint32_t s = 0; s < plan->kinds[k].n_slots; s++) {
             const tdm_kind *kind = &plan->kinds[k];
-            double bytes = (double)tdm_size_eval(kind->slots[s].bytes, tokens);
+            double bytes = (double)tdm_size_eval(kind->slots[s].bytes, routed);
             bool after_f = kind->slots[s].class_ == TDM_CLASS_ACTIVATION &&
                            !dies_in(&kind->templates[TDM_PASS_F], s);
             stored += after_f ? bytes : 0;
@@ -98,13 +98,13 @@ static tdm_stage_times *given_times(tdm_arena *arena, const tdm_pass_times *give
     return times;
 }
 
-/* Token-expert pairs of a layer that has experts; 0 without such a layer. */
-static uint64_t tokens_of_layer(const tdm_plan *plan)
+/* Rows of rank 0 in a layer that has experts; none without such a layer. */
+static tdm_routed routed_of_layer(const tdm_plan *plan)
 {
     uint32_t layer = 0;
     while (layer < plan->routing.n_layers && !tdm_model_layer_has_experts(&plan->model, layer))
         layer++;
-    return layer < plan->routing.n_layers ? tdm_plan_tokens(plan, 0, layer, 0) : 0;
+    return layer < plan->routing.n_layers ? tdm_plan_routed(plan, 0, layer, 0) : (tdm_routed){0};
 }
 
 tdm_stage_times *tdm_stage_times_estimate(tdm_arena *arena, const tdm_scenario *scenario,
@@ -123,7 +123,7 @@ tdm_stage_times *tdm_stage_times_estimate(tdm_arena *arena, const tdm_scenario *
     }
     tdm_stage_times *times = TDM_ALLOC(arena, tdm_stage_times, 1);
     *times = (tdm_stage_times){seconds[0], seconds[1], seconds[2], send_s(&e),
-                               tdm_stage_times_kept_share(plan, tokens_of_layer(plan))};
+                               tdm_stage_times_kept_share(plan, routed_of_layer(plan))};
     tdm_arena_free(&e.scratch);
     return times;
 }

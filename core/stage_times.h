@@ -12,6 +12,6 @@ tdm_stage_times *tdm_stage_times_estimate(tdm_arena *arena, const tdm_scenario *
 
 /* The kept_share of a plan whose kinds have their slots and templates, with so many token-expert
  * pairs on a rank. */
-double tdm_stage_times_kept_share(const tdm_plan *plan, uint64_t tokens);
+double tdm_stage_times_kept_share(const tdm_plan *plan, tdm_routed routed);
 
 #endif

@@ -119,16 +119,17 @@ static role_uses note_uses(tdm_arena *scratch, const tdm_plan *plan, const tdm_l
 static void find_places(checker *c)
 {
     uint32_t layer = UINT32_MAX, microbatch = UINT32_MAX;
-    uint64_t tokens = 0;
+    tdm_routed routed = {0};
     for (uint32_t i = 0; i < c->uses->n; i++) {
         const use *u = &c->uses->items[i];
-        if (u->size.per_token != 0 && (u->layer != layer || u->microbatch != microbatch)) {
+        bool varies = tdm_size_varies(u->size);
+        if (varies && (u->layer != layer || u->microbatch != microbatch)) {
             layer = u->layer;
             microbatch = u->microbatch;
-            tokens = tdm_plan_tokens(c->plan, c->layout->rank, layer, microbatch);
+            routed = tdm_plan_routed(c->plan, c->layout->rank, layer, microbatch);
         }
         c->places[i] = (place){c->layout->offsets[u->index],
-                               tdm_size_eval(u->size, u->size.per_token == 0 ? 0 : tokens)};
+                               tdm_size_eval(u->size, varies ? routed : (tdm_routed){0})};
     }
 }
 

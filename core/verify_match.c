@@ -25,11 +25,17 @@ static const tdm_instance *nth(const side *s, uint32_t k)
     return &s->role->ops[s->channel->ops[k]].instance;
 }
 
+/* The routing table says how many times so many bytes. */
+static bool is_by_token(const tdm_op *op)
+{
+    return op->kind == TDM_OP_ALL_TO_ALL || tdm_op_is_routed_gather(op);
+}
+
 static uint64_t bytes_of(const tdm_op *op)
 {
     if (tdm_op_is_p2p(op->kind))
         return op->u.p2p.bytes;
-    return op->kind == TDM_OP_ALL_TO_ALL ? op->u.collective.token_bytes : op->u.collective.bytes;
+    return is_by_token(op) ? op->u.collective.token_bytes : op->u.collective.bytes;
 }
 
 /* bf16 all-reduce of 4096 bytes, op "proj.reduce" (F mb 0, layer 3) */
@@ -37,12 +43,12 @@ static tdm_verify_text call_text(const tdm_instance *in)
 {
     tdm_verify_text t;
     const tdm_op *op = in->op;
-    bool routed = op->kind == TDM_OP_ALL_TO_ALL;
-    const char *way = !routed                                    ? ""
+    bool by_token = tdm_op_is_comm(op) && is_by_token(op);
+    const char *way = op->kind != TDM_OP_ALL_TO_ALL              ? ""
                       : op->u.collective.a2a == TDM_A2A_DISPATCH ? "dispatching "
                                                                  : "combining ";
     snprintf(t.s, sizeof t.s, "%s %s%s of %" PRIu64 " bytes%s, %.120s", tdm_dtype_name(op->dtype),
-             way, tdm_op_kind_name(op->kind), bytes_of(op), routed ? " a token" : "",
+             way, tdm_op_kind_name(op->kind), bytes_of(op), by_token ? " a token" : "",
              tdm_verify_op_text(in).s);
     return t;
 }
@@ -88,7 +94,7 @@ static const char *collective_fault(const side *a, const tdm_instance *x, const 
     if (!same_pass(x, y) || strcmp(x->op->name, y->op->name) != 0 ||
         (one_stage && (x->layer != y->layer || x->pass.chunk != y->pass.chunk)))
         return "not the same order";
-    if (bytes_of(x->op) != bytes_of(y->op))
+    if (bytes_of(x->op) != bytes_of(y->op) || is_by_token(x->op) != is_by_token(y->op))
         return "not the same bytes";
     if (x->op->dtype != y->op->dtype)
         return "not the same dtype";

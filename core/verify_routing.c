@@ -1,21 +1,24 @@
-/* verify_routing.c: the byte counts of all-to-alls come from the routing table: every source must
- * send all its tokens (with a capacity: no more than those), and every rank must receive what its
- * experts are said to get. */
+/* verify_routing.c: the byte counts of all-to-alls, and of what follows over ETP, come from the
+ * routing table: every source must send all its tokens (with a capacity: no more than those;
+ * padded: the capacity of every expert), and every rank must receive what its experts are said to
+ * get. */
+#include "routing.h"
 #include "verify_private.h"
 
 #include <inttypes.h>
 
-/* An all-to-all of a layer, and who runs it: for messages. */
+/* An exchange of routed rows of a layer, and who runs it: for messages. */
 typedef struct layer_op {
     tdm_instance instance;
     uint32_t stage;
     bool found;
 } layer_op;
 
-static const tdm_op *first_all_to_all(const tdm_template *template)
+static const tdm_op *first_exchange(const tdm_template *template)
 {
     for (uint32_t i = 0; i < template->n_ops; i++)
-        if (template->ops[i].kind == TDM_OP_ALL_TO_ALL)
+        if (template->ops[i].kind == TDM_OP_ALL_TO_ALL ||
+            tdm_op_is_routed_gather(&template->ops[i]))
             return &template->ops[i];
     return NULL;
 }
@@ -28,7 +31,7 @@ static layer_op find_layer(const tdm_plan *plan, uint32_t layer, uint32_t microb
             for (uint32_t b = 0; b < plan->roles[r].chunks[c].n_blocks; b++) {
                 const tdm_block *block = &plan->roles[r].chunks[c].blocks[b];
                 const tdm_kind *kind = &plan->kinds[block->kind];
-                const tdm_op *op = first_all_to_all(&kind->templates[TDM_PASS_F]);
+                const tdm_op *op = first_exchange(&kind->templates[TDM_PASS_F]);
                 if (!op || layer < block->first_layer || layer - block->first_layer >= block->count)
                     continue;
                 found.instance = (tdm_instance){.op = op,
@@ -54,12 +57,13 @@ static tdm_code sum_fault(const row *r, uint32_t member, const char *sends, uint
                           uint64_t expected, const char *because)
 {
     const tdm_mesh *mesh = &r->plan->mesh;
+    uint32_t run = r->replica / mesh->etp * mesh->ep + member; /* of EP groups side by side */
     layer_op op = find_layer(r->plan, r->layer, r->microbatch);
     if (!op.found)
         return tdm_error_add(r->err, TDM_E_INVALID,
                              "plan: the routing table has layer %u, which no all-to-all belongs to",
                              r->layer);
-    uint32_t rank = op.stage * mesh->per_stage + (r->replica * mesh->ep + member) * mesh->etp;
+    uint32_t rank = op.stage * mesh->per_stage + run * mesh->etp + r->replica % mesh->etp;
     return tdm_error_add(r->err, TDM_E_INVALID,
                          "rank %u: %s: by the routing table it %s %" PRIu64
                          " token-expert pairs, but %s %" PRIu64,
@@ -68,6 +72,7 @@ static tdm_code sum_fault(const row *r, uint32_t member, const char *sends, uint
 
 static tdm_code check_row(const row *r, uint64_t dispatched)
 {
+    const tdm_routing *spec = &r->plan->routing_spec;
     uint32_t ep = r->plan->routing.ep, n_local = r->plan->routing.n_experts / ep;
     tdm_code code = TDM_OK;
     for (uint32_t i = 0; i < ep; i++) {
@@ -78,10 +83,15 @@ static tdm_code check_row(const row *r, uint64_t dispatched)
         }
         for (uint32_t e = i * n_local; e < (i + 1) * n_local; e++)
             experts += r->experts[e];
-        bool drops = r->plan->routing_spec.capacity_factor > 0;
+        bool drops = spec->capacity_factor > 0 && !spec->pad_to_capacity;
         if (drops ? out > dispatched : out != dispatched)
-            code = sum_fault(r, i, "sends", out, dispatched, "its tokens times top-k are");
-        if (in != experts)
+            code = sum_fault(r, i, "sends", out, dispatched,
+                             spec->pad_to_capacity ? "the capacity of all experts is"
+                                                   : "its tokens times top-k are");
+        if (spec->pad_to_capacity && in != dispatched)
+            code = sum_fault(r, i, "receives", in, dispatched,
+                             "the capacity of its experts adds up to");
+        if (spec->pad_to_capacity ? experts > in : experts != in)
             code = sum_fault(r, i, "receives", in, experts, "its experts' counts add up to");
     }
     return code;
@@ -90,7 +100,7 @@ static tdm_code check_row(const row *r, uint64_t dispatched)
 static bool uses_routing(const tdm_plan *plan)
 {
     for (uint32_t k = 0; k < plan->n_kinds; k++)
-        if (first_all_to_all(&plan->kinds[k].templates[TDM_PASS_F]))
+        if (first_exchange(&plan->kinds[k].templates[TDM_PASS_F]))
             return true;
     return false;
 }
@@ -99,7 +109,7 @@ static tdm_code check_shape(const tdm_plan *plan, tdm_error *err)
 {
     const tdm_routing_table *t = &plan->routing;
     const tdm_mesh *mesh = &plan->mesh;
-    if (t->ep != mesh->ep || t->n_replicas != mesh->per_stage / (mesh->ep * mesh->etp) ||
+    if (t->ep != mesh->ep || t->n_replicas != mesh->per_stage / mesh->ep ||
         t->n_experts % mesh->ep != 0 || t->n_microbatches != plan->num_microbatches ||
         t->n_layers != plan->model.num_layers)
         return tdm_error_add(
@@ -123,6 +133,7 @@ tdm_code tdm_verify_routing(const tdm_plan *plan, tdm_error *err)
         return code;
     uint64_t tokens =
         (uint64_t)plan->micro_batch_size * plan->seq_length / plan->mesh.tp / plan->mesh.cp;
+    uint64_t dispatched = tdm_routing_rows(&plan->routing_spec, &plan->model, tokens);
     uint64_t n_rows = (uint64_t)t->n_replicas * t->n_layers * t->n_microbatches;
     uint32_t n_bad = 0;
     for (uint64_t i = 0; i < n_rows && n_bad < MAX_MESSAGES; i++) {
@@ -134,7 +145,7 @@ tdm_code tdm_verify_routing(const tdm_plan *plan, tdm_error *err)
                  .experts = t->experts + i * t->n_experts,
                  .err = err};
         bool routes = tdm_model_layer_has_experts(&plan->model, r.layer);
-        tdm_code row_code = check_row(&r, routes ? tokens * plan->model.moe_router_topk : 0);
+        tdm_code row_code = check_row(&r, routes ? dispatched : 0);
         n_bad += row_code != TDM_OK;
         code = tdm_verify_worst(code, row_code);
     }

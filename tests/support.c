@@ -200,7 +200,7 @@ tdm_scenario support_scenario(tdm_arena *arena, const support_spec *spec)
     tdm_parallel parallel = {.tp = or_default(spec->tp, 1),
                              .cp = 1,
                              .ep = or_default(spec->ep, 1),
-                             .etp = 1,
+                             .etp = or_default(spec->etp, 1),
                              .dp = or_default(spec->dp, 1),
                              .pp = or_default(spec->pp, 1),
                              .vpp = or_default(spec->vpp, 1),
@@ -223,7 +223,9 @@ tdm_scenario support_scenario(tdm_arena *arena, const support_spec *spec)
         .micro_batch_size = or_default(spec->micro_batch, 2),
         .seq_length = or_default(spec->seq, 32),
         .routing = {.model = spec->balanced ? TDM_ROUTING_BALANCED : TDM_ROUTING_UNIFORM,
-                    .seed = 1234}};
+                    .seed = 1234,
+                    .capacity_factor = spec->capacity,
+                    .pad_to_capacity = spec->padded}};
 }
 
 static const double *repeat(tdm_arena *arena, double value, uint32_t n)

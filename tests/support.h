@@ -18,6 +18,9 @@ typedef struct support_spec {
     bool sequence_parallel, distributed_optimizer, dropout, unfused, tied, swiglu, rope, clip,
         balanced, bias;
     tdm_recompute recompute;
+    uint32_t etp;
+    double capacity; /* factor; 0: nothing is dropped */
+    bool padded;
 } support_spec;
 
 tdm_scenario support_scenario(tdm_arena *arena, const support_spec *spec);

@@ -185,6 +185,10 @@ static void draw_routing(draw *d)
                                    .hot_expert = below(d, d->sc->model.num_experts),
                                    .hot_share = 0.05 + 0.1 * below(d, 9),
                                    .capacity_factor = coin(d) ? 0 : 0.5 * (1 + below(d, 4))};
+    tdm_routing *r = &d->sc->routing;
+    const tdm_model *m = &d->sc->model;
+    r->pad_to_capacity = r->capacity_factor > 0 &&
+                         r->capacity_factor * m->moe_router_topk <= m->num_experts && coin(d);
 }
 
 static void draw_experts(draw *d)
@@ -194,12 +198,13 @@ static void draw_experts(draw *d)
     if (coin(d))
         return;
     do {
+        p->etp = below(d, 4) == 0 ? 1 : 1 + below(d, p->tp * p->dp); /* also across TP groups */
         p->ep = 1 + below(d, p->tp * p->dp);
         m->num_experts = p->ep * (1 + below(d, 3));
-    } while (p->tp * p->dp % p->ep != 0 || m->num_experts > MOST_EXPERTS);
+    } while (p->tp * p->dp % (p->ep * p->etp) != 0 || m->num_experts > MOST_EXPERTS);
     uint32_t most = m->num_experts < 4 ? m->num_experts : 4;
     m->moe_router_topk = 1 + below(d, most);
-    m->moe_ffn_hidden_size = 8 * (1 + below(d, 40));
+    m->moe_ffn_hidden_size = p->etp * (1 + below(d, 80));
     if (coin(d))
         m->moe_shared_expert_intermediate_size = p->tp * (1 + below(d, 60));
     if (coin(d))
@@ -291,9 +296,9 @@ static void describe(random_scenario *r)
     const tdm_model *m = &sc->model;
     int n = snprintf(
         r->text, sizeof r->text,
-        "seed %" PRIu64 ": %s m %u, tp %u ep %u dp %u pp %u x %u sp %d zero %d, %u GPUs on "
+        "seed %" PRIu64 ": %s m %u, tp %u ep %u etp %u dp %u pp %u x %u sp %d zero %d, %u GPUs on "
         "%s in %u planes of %u, launch %g",
-        r->seed, sc->schedule, sc->num_microbatches, p->tp, p->ep, p->dp, p->pp, p->vpp,
+        r->seed, sc->schedule, sc->num_microbatches, p->tp, p->ep, p->etp, p->dp, p->pp, p->vpp,
         p->sequence_parallel, p->distributed_optimizer, sc->topology.n_gpus, sc->topology.name,
         sc->topology.n_planes, sc->topology.gpus_per_node, sc->device.launch_s.value);
     if (sc->pass_times.given)
@@ -303,17 +308,18 @@ static void describe(random_scenario *r)
         snprintf(
             r->text + n, sizeof r->text - (size_t)n,
             ", b %u s %u L %u h %u a %u/%u x %u f %u v %u, experts %u top %u f %u shared %u dense %u "
-            "every %u + %u, swiglu %d "
+            "every %u + %u, capacity %g padded %d, swiglu %d "
             "bias %d tied %d norm %d position %d unfused %d dropout %g %g, %s grads %s "
             "recompute %s clip %g",
             sc->micro_batch_size, sc->seq_length, m->num_layers, m->hidden_size,
             m->num_attention_heads, m->num_query_groups, m->kv_channels, m->ffn_hidden_size,
             m->vocab_size, m->num_experts, m->moe_router_topk, m->moe_ffn_hidden_size,
             m->moe_shared_expert_intermediate_size, m->first_k_dense_replace, m->moe_layer_freq,
-            m->moe_layer_offset, m->swiglu, m->add_bias_linear, !m->untie_embeddings, m->norm,
-            m->position, m->attention, m->hidden_dropout, m->attention_dropout,
-            tdm_dtype_name(sc->training.dtype), tdm_dtype_name(sc->training.grad_dtype),
-            tdm_recompute_name(sc->training.recompute), sc->training.clip_grad);
+            m->moe_layer_offset, sc->routing.capacity_factor, sc->routing.pad_to_capacity,
+            m->swiglu, m->add_bias_linear, !m->untie_embeddings, m->norm, m->position, m->attention,
+            m->hidden_dropout, m->attention_dropout, tdm_dtype_name(sc->training.dtype),
+            tdm_dtype_name(sc->training.grad_dtype), tdm_recompute_name(sc->training.recompute),
+            sc->training.clip_grad);
 }
 
 static void describe_stages(random_scenario *r)

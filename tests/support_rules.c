@@ -122,8 +122,7 @@ static void check_row(const char *what, const tdm_plan *plan, uint32_t rank, uin
     const uint32_t *sent = tdm_plan_sent(plan, rank, layer, microbatch);
     const uint32_t *experts = tdm_plan_experts(plan, rank, layer, microbatch);
     uint32_t ep = plan->mesh.ep, n_local = plan->model.num_experts / ep;
-    uint64_t own = (uint64_t)plan->micro_batch_size * plan->seq_length / plan->mesh.tp *
-                   plan->model.moe_router_topk;
+    uint64_t own = rules_rows(plan);
     if (!tdm_model_layer_has_experts(&plan->model, layer))
         own = 0;
     tdm_group group = tdm_mesh_group(&plan->mesh, TDM_GROUP_EP, rank);
@@ -135,10 +134,13 @@ static void check_row(const char *what, const tdm_plan *plan, uint32_t rank, uin
     }
     for (uint32_t e = 0; e < n_local; e++)
         worked += experts[index * n_local + e];
-    bool drops = plan->routing_spec.capacity_factor > 0;
+    bool pads = plan->routing_spec.pad_to_capacity;
+    bool drops = plan->routing_spec.capacity_factor > 0 && !pads;
     RULE(what, drops ? dispatched <= own : dispatched == own, "rank %u layer %u: %llu\n", rank,
          layer, (unsigned long long)dispatched);
-    RULE(what, received == worked && worked == tdm_plan_tokens(plan, rank, layer, microbatch),
+    RULE(what, pads ? received == own && worked <= received : received == worked,
+         "rank %u layer %u\n", rank, layer);
+    RULE(what, received == tdm_plan_routed(plan, rank, layer, microbatch).received,
          "rank %u layer %u\n", rank, layer);
 }
 
@@ -203,8 +205,7 @@ static uint32_t n_expert_layers(const tdm_plan *plan, uint32_t rank)
  * is dropped. */
 static uint64_t kept_pairs(const tdm_plan *plan, uint32_t rank, const tdm_instance *in)
 {
-    uint64_t pairs = (uint64_t)plan->micro_batch_size * plan->seq_length / plan->mesh.tp *
-                     plan->model.moe_router_topk;
+    uint64_t pairs = rules_rows(plan);
     if (plan->routing_spec.capacity_factor <= 0)
         return pairs;
     const uint32_t *sent = tdm_plan_sent(plan, rank, in->layer, in->pass.microbatch);
@@ -229,7 +230,7 @@ static void check_round_trip(const char *what, const tdm_plan *plan, uint32_t ra
             continue;
         bool combine = in.op->u.collective.a2a == TDM_A2A_COMBINE;
         bool forward = in.pass.kind == TDM_PASS_F;
-        uint64_t tokens = tdm_plan_tokens(plan, rank, in.layer, in.pass.microbatch);
+        uint64_t tokens = tdm_plan_routed(plan, rank, in.layer, in.pass.microbatch).received;
         uint64_t pairs = kept_pairs(plan, rank, &in);
         uint64_t bytes = tdm_figures_op_bytes(plan, rank, &in);
         RULE(what, bytes == (combine ? tokens : pairs) * in.op->u.collective.token_bytes,
@@ -301,6 +302,8 @@ void rules_plan(const char *what, const tdm_plan *plan, const tdm_topology *topo
     }
     if (!plan->pass_times && plan->model.num_experts > 0)
         check_routing(what, plan, topology);
+    if (!plan->pass_times && plan->model.num_experts > 0)
+        rules_etp(what, plan, topology);
 }
 
 /* ---- layouts ---- */
@@ -330,10 +333,11 @@ static void count_refs(const tdm_plan *plan, uint32_t rank, const tdm_instance *
             position = 0;
         }
         const tdm_slot *slot = &tdm_plan_kind_at(plan, chunk, position)->slots[ref->slot];
-        uint64_t tokens = 0;
-        if (slot->bytes.per_token > 0)
-            tokens = tdm_plan_tokens(plan, rank, layer_at(chunk, position), in->pass.microbatch);
-        uint64_t bytes = slot->bytes.fixed + slot->bytes.per_token * tokens;
+        tdm_routed routed = {0};
+        if (slot->bytes.per_token + slot->bytes.per_received > 0)
+            routed = tdm_plan_routed(plan, rank, layer_at(chunk, position), in->pass.microbatch);
+        uint64_t bytes = slot->bytes.fixed + slot->bytes.per_token * routed.tokens +
+                         slot->bytes.per_received * routed.received;
         live[slot->class_] += deaths ? -bytes : bytes;
     }
 }

@@ -19,6 +19,13 @@
  * dispatch. */
 void rules_plan(const char *what, const tdm_plan *plan, const tdm_topology *topology);
 
+/* Of rules_plan: rows over ETP groups, whose members together work on what each of them receives;
+ * what the experts' products and parameters come to. */
+void rules_etp(const char *what, const tdm_plan *plan, const tdm_topology *topology);
+
+/* Rows that the rank sends to its experts in a layer that has some, before any is dropped. */
+uint64_t rules_rows(const tdm_plan *plan);
+
 /* The layout's figures equal a count over the flags of births and deaths. */
 void rules_layout(const char *what, const tdm_plan *plan, const tdm_layout *layout);
 

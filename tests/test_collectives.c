@@ -263,6 +263,62 @@ static void counted_ports(void **state)
     tdm_arena_free(&arena);
 }
 
+/* Members' shares of 3, 7 and 2 rows: an all-gather spares each edge the share of the member at its
+ * end, a reduce-scatter that of the member at its start. */
+static void uneven_shares(void **state)
+{
+    (void)state;
+    tdm_arena arena = {0};
+    tdm_topology topology = support_switch(&arena, 8);
+    /* [member][src][dst], column 1 counts */
+    static const uint32_t sent[3][2][2] = {{{9, 1}, {9, 2}}, {{9, 0}, {9, 7}}, {{9, 2}, {9, 0}}};
+    static const uint64_t rows[] = {3, 7, 2};
+    tdm_collective_call call = {.topology = &topology,
+                                .group = group_of(3, 1, 2),
+                                .bytes = 1200,
+                                .token_bytes = 100,
+                                .received = {&sent[0][0][0], 4, 2, 1}};
+    for (int scatters = 0; scatters < 2; scatters++) {
+        outcome o = carry_out(
+            tdm_collective_for(scatters ? TDM_OP_REDUCE_SCATTER : TDM_OP_ALL_GATHER), &call);
+        assert_int_equal(o.n, 3);
+        for (uint32_t f = 0; f < 3; f++) {
+            assert_int_equal(o.flows[f].src, 1 + 2 * f);
+            assert_int_equal(o.flows[f].dst, 1 + 2 * ((f + 1) % 3));
+            uint64_t spared = rows[scatters ? f : (f + 1) % 3];
+            assert_int_equal(o.flows[f].bytes, 100 * (12 - spared));
+        }
+    }
+    tdm_arena_free(&arena);
+}
+
+/* Equal shares, said one by one, load every edge as a call without shares does, also over several
+ * ports. */
+static void even_shares(void **state)
+{
+    (void)state;
+    tdm_arena arena = {0};
+    tdm_topology topology = load(&arena, "dgx-2x8-h100");
+    static const uint32_t five[8] = {5, 5, 5, 5, 5, 5, 5, 5};
+    tdm_collective_call said = {.topology = &topology,
+                                .group = group_of(8, 0, 2),
+                                .bytes = 5 * 8 * 1000,
+                                .token_bytes = 1000,
+                                .received = {five, 1, 1, 0}};
+    tdm_collective_call silent = said;
+    silent.received = (tdm_received){.sent = NULL};
+    for (int scatters = 0; scatters < 2; scatters++) {
+        const tdm_collective *algorithm =
+            tdm_collective_for(scatters ? TDM_OP_REDUCE_SCATTER : TDM_OP_ALL_GATHER);
+        outcome a = carry_out(algorithm, &said), b = carry_out(algorithm, &silent);
+        assert_int_equal(a.n, 16);
+        assert_int_equal(a.n, b.n);
+        for (uint32_t f = 0; f < a.n; f++)
+            assert_memory_equal(&a.flows[f], &b.flows[f], sizeof a.flows[f]);
+    }
+    tdm_arena_free(&arena);
+}
+
 static void registry(void **state)
 {
     (void)state;
@@ -286,6 +342,7 @@ int main(void)
         cmocka_unit_test(volume),          cmocka_unit_test(ring_edges),
         cmocka_unit_test(ring_over_nodes), cmocka_unit_test(ring_latency),
         cmocka_unit_test(counted_pairs),   cmocka_unit_test(counted_ports),
+        cmocka_unit_test(uneven_shares),   cmocka_unit_test(even_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,6 +35,7 @@ static uint64_t bytes_of(const tdm_plan *plan, uint32_t rank, const tdm_instance
     tdm_place at = tdm_plan_place(role, in, ref);
     const tdm_chunk *chunk = &role->chunks[at.chunk];
     tdm_size size = tdm_plan_kind_at(plan, chunk, at.position)->slots[ref->slot].bytes;
+    assert_int_equal(size.per_received, 0);
     uint64_t tokens = size.per_token ? tdm_plan_tokens(plan, rank, layer_at(chunk, at.position),
                                                        in->pass.microbatch)
                                      : 0;

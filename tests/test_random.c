@@ -33,7 +33,7 @@ typedef struct campaign {
     uint64_t first, n;
     char platform_path[64];
     bool has_sim;
-    uint64_t n_ops, n_disjoint, n_anomalies;
+    uint64_t n_ops, n_disjoint, n_anomalies, n_split, n_padded;
 } campaign;
 
 typedef struct ride {
@@ -157,6 +157,9 @@ static void test_random_scenarios(void **state)
                   .scenario = &drawn->scenario,
                   .machine = support_machine(&drawn->scenario),
                   .err = TDM_ALLOC(&arena, tdm_error, 1)};
+        bool experts = !r.scenario->pass_times.given && r.scenario->model.num_experts > 0;
+        c->n_split += experts && r.scenario->parallel.etp > 1;
+        c->n_padded += experts && r.scenario->routing.pad_to_capacity;
         lower(&r);
         lay_out(&r);
         write_and_read(&r);
@@ -164,8 +167,9 @@ static void test_random_scenarios(void **state)
         tdm_arena_free(&arena);
     }
     print_message("%" PRIu64 " scenarios, %" PRIu64 " ops; on disjoint links %" PRIu64
-                  ", faster under contention %" PRIu64 "\n",
-                  c->n, c->n_ops, c->n_disjoint, c->n_anomalies);
+                  ", faster under contention %" PRIu64 "; experts split in %" PRIu64
+                  ", padded in %" PRIu64 "\n",
+                  c->n, c->n_ops, c->n_disjoint, c->n_anomalies, c->n_split, c->n_padded);
 }
 
 int main(int argc, char **argv)
