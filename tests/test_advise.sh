@@ -31,7 +31,7 @@ says() {
 }
 
 # The reference: a plan with a bubble below 5 % that meets all else, written as a scenario that holds what it promises.
-advise 0 "$reference" --engine analytic --confirm 2 --enforce-targets --set targets.bubble_fraction.max=5% \
+advise 0 "$reference" --engine analytic --confirm 2 --keep etp --enforce-targets --set targets.bubble_fraction.max=5% \
     -o "$scratch/met.yaml"
 says 'Rank 1 meets all 8 targets, by analytic'
 cp "$scratch/out" "$scratch/first"
@@ -39,7 +39,7 @@ cp "$scratch/out" "$scratch/first"
     fail 'the scenario that was written misses a target'
 advise 0 "$scratch/met.yaml" --engine analytic --enforce-targets
 says 'meets every target already (analytic); nothing to change'
-advise 0 "$reference" --engine analytic --confirm 2 --set targets.bubble_fraction.max=5%
+advise 0 "$reference" --engine analytic --confirm 2 --keep etp --set targets.bubble_fraction.max=5%
 cmp -s "$scratch/first" "$scratch/out" || fail 'a second run prints something else'
 
 # The scenario in the tree is what is found, and holds.
@@ -56,7 +56,7 @@ says '"forbidden_with_micro_batch_kept": true'
 advise 3 "$reference" --confirm 0 --enforce-targets --set targets.forward_latency_s.max=1us
 says 'FORBIDDEN'
 says 'The hardware forbids 1 of the 8'
-advise 0 "$reference" --confirm 0 --keep batch.micro_batch_size --format json
+advise 0 "$reference" --confirm 0 --keep etp --keep batch.micro_batch_size --format json
 says '"forbidden": true'
 grep -q 'batch.micro_batch_size' "$scratch/out" && fail '--keep does not keep'
 
@@ -64,6 +64,8 @@ grep -q 'batch.micro_batch_size' "$scratch/out" && fail '--keep does not keep'
 advise 0 "$reference" --confirm 0 --vary tp=2,4 --vary schedule.name=zb-h1
 says 'tensor_model_parallel_size: 8 -> [24]:'
 says 'schedule.name: 1f1b -> zb-h1:'
+advise 0 "$reference" --confirm 0 --keep tp --keep pp --vary etp=2,4,8
+says 'expert_tensor_parallel_size: 1 -> [248]:'
 
 # Stages of given times: only the schedule can change.
 advise 0 "$root/scenarios/zb-1.5b.yaml" --engine analytic --confirm 1 --set targets.bubble_fraction.max=15%
