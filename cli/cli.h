@@ -31,7 +31,8 @@ typedef struct tdm_cli_strings {
 } tdm_cli_strings;
 
 /* One option of a verb. Exactly one of flag, value and values is set: it says what the option is
- * and where it is stored. `--name value` and `--name=value` are both accepted. */
+ * and where it is stored. `--name value` and `--name=value` are both accepted. With flag and value
+ * both, the value may be left out, and is given as `--name=value` only. */
 typedef struct tdm_cli_option {
     const char *name;           /* "--engine"; NULL ends the table */
     const char *value_name;     /* "NAME", for the help text; NULL for a flag */

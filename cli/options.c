@@ -10,7 +10,8 @@ static void print_help(const tdm_verb *verb, const tdm_cli_option *options)
     printf("Usage: tandem %s %s\n%s\n\nOptions:\n", verb->name, verb->usage, verb->summary);
     for (const tdm_cli_option *option = options; option->name; option++) {
         char left[64];
-        snprintf(left, sizeof left, "%s %s", option->name,
+        bool optional = option->flag && option->value;
+        snprintf(left, sizeof left, optional ? "%s[=%s]" : "%s %s", option->name,
                  option->value_name ? option->value_name : "");
         printf("  %-26s %s%s", left, option->text, option->values ? " (may be repeated)" : "");
         for (size_t i = 0; option->choices && option->choices[i]; i++)
@@ -70,6 +71,14 @@ static int take_option(const tdm_verb *verb, const tdm_cli_option *option, int a
                        int *i)
 {
     const char *equals = strchr(argv[*i], '=');
+    if (option->flag && option->value) {
+        *option->flag = true;
+        if (equals && !is_choice(option, equals + 1))
+            return bad_choice(verb, option, equals + 1);
+        if (equals)
+            *option->value = equals + 1;
+        return TDM_CLI_GO_ON;
+    }
     if (option->flag) {
         if (equals)
             return tdm_cli_complain(TDM_E_INVALID, "%s: %s takes no value", verb->name,

@@ -226,6 +226,42 @@ static void put_targets(const tdm_scenario *scenario, FILE *file)
     }
 }
 
+static void put_changes(const tdm_perturbation *p, FILE *file)
+{
+    fputs(p->n_speeds ? "  gpus:\n" : "", file);
+    for (uint32_t i = 0; i < p->n_speeds; i++) {
+        fprintf(file, "    - gpus: %u-%u\n", p->speeds[i].first, p->speeds[i].last);
+        put_number(file, "      speed", p->speeds[i].speed, "");
+    }
+    fputs(p->n_changes ? "  links:\n" : "", file);
+    for (uint32_t i = 0; i < p->n_changes; i++) {
+        put_text(file, "    - links", p->changes[i].name);
+        put_number(file, "      bandwidth", p->changes[i].bandwidth, "");
+        put_number(file, "      extra_latency", p->changes[i].extra_latency_s, "s");
+    }
+}
+
+static void put_perturbation(const tdm_perturbation *p, FILE *file)
+{
+    if (!tdm_perturbation_is_given(p))
+        return;
+    fputs("perturbation:\n", file);
+    put_changes(p, file);
+    fputs("  jitter:\n", file);
+    put_number(file, "    compute", p->compute_jitter, "");
+    put_number(file, "    communication", p->communication_jitter, "");
+    put_uint(file, "    seed", p->jitter_seed);
+    if (p->straggler_slowdown <= 0)
+        return;
+    fputs("  stragglers:\n", file);
+    if (p->n_stragglers)
+        put_uint(file, "    count", p->n_stragglers);
+    else
+        put_number(file, "    probability", p->straggler_probability, "");
+    put_number(file, "    slowdown", p->straggler_slowdown, "");
+    put_uint(file, "    seed", p->straggler_seed);
+}
+
 void tdm_output_scenario(const tdm_scenario *scenario, FILE *file)
 {
     fprintf(file, "# %s with every value resolved.\n", scenario->name);
@@ -252,4 +288,5 @@ void tdm_output_scenario(const tdm_scenario *scenario, FILE *file)
                     (unsigned long long)scenario->memory_limit_bytes);
     }
     put_targets(scenario, file);
+    put_perturbation(&scenario->perturbation, file);
 }

@@ -10,17 +10,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Runs the plan on the chosen engine and takes its figures. */
+/* Runs the plan on the engine and takes its figures. */
+static tdm_code ride(tdm_arena *arena, const char *engine, const tdm_machine *machine,
+                     const tdm_plan *plan, const tdm_layout *layouts, tdm_trace *trace,
+                     tdm_figures *figures, tdm_error *err)
+{
+    tdm_code code = strcmp(engine, "sim") == 0 ? tdm_sim_run(arena, plan, machine, NULL, trace, err)
+                                               : tdm_analytic_run(arena, plan, machine, trace, err);
+    if (code != TDM_OK)
+        return code;
+    return tdm_figures_compute(arena, plan, trace, layouts, machine, figures, err);
+}
+
 static tdm_code run_plan(tdm_arena *arena, const tdm_result *result, const tdm_layout *layouts,
                          tdm_prediction *p, tdm_error *err)
 {
-    tdm_code code = strcmp(result->engine, "sim") == 0
-                        ? tdm_sim_run(arena, &p->plan, &result->machine, NULL, &p->trace, err)
-                        : tdm_analytic_run(arena, &p->plan, &result->machine, &p->trace, err);
+    return ride(arena, result->engine, &result->machine, &p->plan, layouts, &p->trace, &p->figures,
+                err);
+}
+
+tdm_code tdm_predict_on(tdm_arena *arena, const tdm_result *result, const tdm_machine *machine,
+                        bool forward, tdm_figures *figures, tdm_error *err)
+{
+    tdm_trace trace;
+    tdm_figures step, latency = {.step_time_s = result->forward.figures.step_time_s};
+    tdm_code code = ride(arena, result->engine, machine, &result->step.plan, result->layouts,
+                         &trace, &step, err);
+    if (code == TDM_OK && forward)
+        code = ride(arena, result->engine, machine, &result->forward.plan, NULL, &trace, &latency,
+                    err);
     if (code != TDM_OK)
         return code;
-    return tdm_figures_compute(arena, &p->plan, &p->trace, layouts, &result->machine, &p->figures,
-                               err);
+    step.forward_latency_s = latency.step_time_s;
+    *figures = step;
+    return TDM_OK;
 }
 
 typedef struct proof_plan {
@@ -128,7 +151,7 @@ tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options
                             tdm_result *result, tdm_error *err)
 {
     result->engine = options->engine;
-    result->machine = (tdm_machine){&result->scenario.topology, &result->scenario.device};
+    result->machine = tdm_machine_of(arena, &result->scenario, options->repetition);
     tdm_code code = predict_step(arena, result, err);
     if (code == TDM_OK)
         code = predict_forward(arena, result, err);

@@ -10,7 +10,8 @@ typedef struct tdm_predict_options {
     const char *scenario_path;
     const char *const *sets; /* [n_sets] "key=value" */
     size_t n_sets;
-    const char *engine; /* "sim" or "analytic" */
+    const char *engine;  /* "sim" or "analytic" */
+    uint32_t repetition; /* of the scenario's perturbation, from 0 */
 } tdm_predict_options;
 
 /* One plan, simulated. */
@@ -22,7 +23,7 @@ typedef struct tdm_prediction {
 
 typedef struct tdm_result {
     tdm_scenario scenario;
-    tdm_machine machine; /* points into scenario */
+    tdm_machine machine; /* with the scenario's perturbation; points into scenario */
     const char *engine;
     tdm_prediction step;
     tdm_prediction forward;     /* one microbatch through all stages, forward only */
@@ -40,9 +41,14 @@ tdm_code tdm_predict(tdm_arena *arena, const tdm_predict_options *options, tdm_r
                      tdm_error *err);
 
 /* The same with the scenario loaded already, into result->scenario; of the options only
- * the engine counts. */
+ * engine and repetition count. */
 tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options,
                             tdm_result *result, tdm_error *err);
+
+/* The figures of the result's step on another machine; nothing is lowered or laid out again.
+ * forward: with the forward-only plan's latency, else that of the result. */
+tdm_code tdm_predict_on(tdm_arena *arena, const tdm_result *result, const tdm_machine *machine,
+                        bool forward, tdm_figures *figures, tdm_error *err);
 
 /* False for figures that pass times say nothing about. */
 bool tdm_result_has(const tdm_result *result, const char *figure);

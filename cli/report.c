@@ -16,8 +16,32 @@ static void print_title(const tdm_result *result, const tdm_style *style, FILE *
             style->colours ? "\033[0m" : "", result->engine, style->markdown ? "\n\n" : "\n");
 }
 
-static void print_header(tdm_arena *arena, const tdm_result *result, const tdm_style *style,
-                         FILE *file)
+/* What is left of a line behind the longest name. */
+enum { TEXT_WIDTH = TDM_REPORT_WIDTH - 13 };
+
+/* As many rows as its words need. */
+static void add_perturbation(tdm_arena *arena, const tdm_result *result, tdm_table *table)
+{
+    const char *text = tdm_report_perturbation(arena, result), *name = "perturbed";
+    while (text && *text) {
+        size_t n = strlen(text);
+        if (n > TEXT_WIDTH) {
+            n = TEXT_WIDTH;
+            while (n > 0 && text[n] != ' ')
+                n--;
+            n = n ? n : TEXT_WIDTH; /* a word wider than the line */
+        }
+        tdm_table_cell(table, "%s", name);
+        tdm_table_cell(table, "%.*s", (int)n, text);
+        name = "";
+        text += n;
+        while (*text == ' ')
+            text++;
+    }
+}
+
+void tdm_report_header(tdm_arena *arena, const tdm_result *result, const tdm_style *style,
+                       FILE *file)
 {
     const tdm_scenario *scenario = &result->scenario;
     const tdm_plan *plan = &result->step.plan;
@@ -32,6 +56,7 @@ static void print_header(tdm_arena *arena, const tdm_result *result, const tdm_s
         tdm_table_cell(&table, "schedule");
         tdm_table_cell(&table, "%s, %" PRIu32 " microbatches", plan->schedule,
                        plan->num_microbatches);
+        add_perturbation(arena, result, &table);
         tdm_table_print(&table, style, file);
         return;
     }
@@ -58,6 +83,7 @@ static void print_header(tdm_arena *arena, const tdm_result *result, const tdm_s
     tdm_table_cell(&table, "worst grade of the numbers used: %s (device: %s, topology: %s)",
                    tdm_grade_name(result->grade), tdm_grade_name(tdm_cost_grade(&scenario->device)),
                    tdm_grade_name(scenario->topology.grade));
+    add_perturbation(arena, result, &table);
     tdm_table_print(&table, style, file);
 }
 
@@ -274,7 +300,7 @@ static void print_efficiency(tdm_arena *arena, const tdm_result *result, const t
 void tdm_report_write(tdm_arena *arena, const tdm_result *result, const tdm_verdict *verdicts,
                       const tdm_style *style, FILE *file)
 {
-    print_header(arena, result, style, file);
+    tdm_report_header(arena, result, style, file);
     print_step(arena, result, style, file);
     print_stages(arena, result, style, file);
     if (result->step.figures.n_comms > 0)

@@ -8,6 +8,11 @@
 /* The whole report. */
 void tdm_report_write(tdm_arena *arena, const tdm_result *result, const tdm_verdict *verdicts,
                       const tdm_style *style, FILE *file);
+/* The report's first part: what was predicted. */
+void tdm_report_header(tdm_arena *arena, const tdm_result *result, const tdm_style *style,
+                       FILE *file);
+/* The scenario's perturbation in words; NULL: none. */
+const char *tdm_report_perturbation(tdm_arena *arena, const tdm_result *result);
 /* The checklist alone: the report's last part. */
 void tdm_report_checklist(tdm_arena *arena, const tdm_result *result, const tdm_verdict *verdicts,
                           const tdm_style *style, FILE *file);

@@ -225,6 +225,9 @@ static const char *explain_balance(tdm_arena *arena, const tdm_result *result,
     const char *where = f->ranks[most].stage != f->ranks[least].stage
                             ? "the stages hold unequal work"
                             : "ranks of one stage hold unequal work, as uneven routing makes it";
+    const tdm_perturbed *perturbed = result->machine.perturbed;
+    if (perturbed && perturbed->stretch[most] > perturbed->stretch[least])
+        where = "its GPU runs slower in this scenario";
     return tdm_arena_printf(arena,
                             "rank %" PRIu32 " (stage %" PRIu32 ") computes %.4g ms, rank %" PRIu32
                             " (stage %" PRIu32 ") %.4g ms: %s.",

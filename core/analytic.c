@@ -21,10 +21,15 @@ typedef struct arrival {
     double start_s;
 } arrival;
 
+/* What a communication op takes on idle links. */
+typedef struct comm_time {
+    double latency_s, transfer_s;
+} comm_time;
+
 /* Time of an op of one communicator that does not depend on routing. */
 typedef struct known_time {
     const tdm_op *op;
-    double seconds;
+    comm_time time;
 } known_time;
 
 /* Times kept by communicator, those of an op always at the same place. */
@@ -34,12 +39,13 @@ enum { N_KNOWN = 32, N_WAYS = 2 };
 typedef struct routed_time {
     bool known;
     uint64_t token_bytes;
-    double seconds;
+    comm_time time;
 } routed_time;
 
 typedef struct communicator {
     uint64_t id;
     uint32_t n_members, n_arrived;
+    uint64_t n_calls;
     arrival *arrivals; /* [n_members] */
     double latest_s;
     known_time known[N_KNOWN];
@@ -126,16 +132,15 @@ static void add_work(engine *e, uint32_t rank)
     }
 }
 
-static double find_seconds(engine *e, const tdm_comm *comm)
+static comm_time find_time(engine *e, const tdm_comm *comm)
 {
-    double latency_s;
+    comm_time time = {0};
     uint32_t n = tdm_comm_flows(e->plan, e->machine->topology, comm->rank, comm->instance, e->flows,
-                                &latency_s);
-    double seconds = latency_s;
+                                &time.latency_s);
     if (n > 0)
-        seconds += tdm_flows_time(e->scratch, e->machine->topology, e->flows, n);
+        time.transfer_s = tdm_flows_time(e->scratch, e->machine->topology, e->flows, n);
     tdm_arena_free(e->scratch); /* large flow sets only: small ones need none */
-    return seconds;
+    return time;
 }
 
 /* To the experts, or back. */
@@ -144,38 +149,40 @@ static uint32_t way_of(const tdm_op *op)
     return op->kind == TDM_OP_ALL_TO_ALL ? op->u.collective.a2a : op->kind == TDM_OP_REDUCE_SCATTER;
 }
 
-static double routed_seconds(engine *e, communicator *c, const tdm_comm *comm)
+static comm_time routed_time_of(engine *e, communicator *c, const tdm_comm *comm)
 {
     const tdm_routing_table *t = &e->plan->routing;
     const tdm_instance *in = comm->instance;
     tdm_group_kind group = in->op->kind == TDM_OP_ALL_TO_ALL ? TDM_GROUP_EP : TDM_GROUP_ETP;
     if (in->op->u.collective.group != group || t->n_layers == 0)
-        return find_seconds(e, comm);
+        return find_time(e, comm);
     if (!c->routed)
         c->routed =
             TDM_ALLOC(e->arena, routed_time, (size_t)t->n_layers * t->n_microbatches * N_WAYS);
     size_t row = (size_t)in->layer * t->n_microbatches + in->pass.microbatch;
     routed_time *known = &c->routed[row * N_WAYS + way_of(in->op)];
     if (!known->known || known->token_bytes != in->op->u.collective.token_bytes)
-        *known = (routed_time){true, in->op->u.collective.token_bytes, find_seconds(e, comm)};
-    return known->seconds;
+        *known = (routed_time){true, in->op->u.collective.token_bytes, find_time(e, comm)};
+    return known->time;
 }
 
-/* Seconds from the last member's start to the end, on idle links. */
-static double comm_seconds(engine *e, communicator *c, const tdm_comm *comm)
+static comm_time time_of(engine *e, communicator *c, const tdm_comm *comm)
 {
     const tdm_op *op = comm->instance->op;
     if (tdm_op_is_routed(op))
-        return routed_seconds(e, c, comm);
+        return routed_time_of(e, c, comm);
     known_time *known = &c->known[(uintptr_t)op / sizeof *op % N_KNOWN];
     if (known->op != op)
-        *known = (known_time){op, find_seconds(e, comm)};
-    return known->seconds;
+        *known = (known_time){op, find_time(e, comm)};
+    return known->time;
 }
 
 static void finish(engine *e, communicator *c, const tdm_comm *comm)
 {
-    double end_s = c->latest_s + comm_seconds(e, c, comm);
+    comm_time time = time_of(e, c, comm);
+    double latency_s =
+        time.latency_s * tdm_perturbed_latency(e->machine->perturbed, c->id, c->n_calls++);
+    double end_s = c->latest_s + (latency_s + time.transfer_s);
     uint32_t n = c->n_arrived;
     c->n_arrived = 0;
     for (uint32_t i = 0; i < n; i++) {

@@ -43,6 +43,7 @@ const tdm_costs *tdm_costs_new(tdm_arena *arena, const tdm_plan *plan, const tdm
     tdm_costs *costs = TDM_ALLOC(arena, tdm_costs, 1);
     costs->plan = plan;
     costs->device = machine->device;
+    costs->perturbed = machine->perturbed;
     costs->launch_s = plan->pass_times ? 0 : machine->device->launch_s.value;
     costs->programs = tdm_programs_of(arena, plan);
     double *(*by_kind)[TDM_N_PASS_KINDS] = tdm_arena_alloc(arena, plan->n_kinds * sizeof *by_kind);

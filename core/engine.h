@@ -16,7 +16,11 @@
 typedef struct tdm_machine {
     const tdm_topology *topology;
     const tdm_device *device;
+    const tdm_perturbed *perturbed; /* NULL: as the files say */
 } tdm_machine;
+
+/* The scenario's machine in a repetition (from 0) of its perturbation; points into the scenario. */
+tdm_machine tdm_machine_of(tdm_arena *arena, const tdm_scenario *scenario, uint32_t repetition);
 
 /* Predicts the plan on the machine without contention between ops. */
 tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
@@ -49,6 +53,7 @@ typedef struct tdm_costs {
     const tdm_program *programs;  /* [n_roles] */
     const double *const *seconds; /* [n_roles][n_ops] of compute ops; NAN: depends on the tokens
                                      routed to the rank */
+    const tdm_perturbed *perturbed; /* the machine's: multiplies them; NULL: it does not */
 } tdm_costs;
 const tdm_costs *tdm_costs_new(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine);
 

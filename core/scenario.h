@@ -3,7 +3,7 @@
 #ifndef TDM_SCENARIO_H
 #define TDM_SCENARIO_H
 
-#include "topology.h"
+#include "perturbation.h"
 
 typedef struct tdm_parallel {
     uint32_t tp, cp, ep, etp, dp,
@@ -97,7 +97,8 @@ typedef struct tdm_scenario {
     uint64_t memory_limit_bytes; /* 0: the device's memory */
     const tdm_target *targets;
     uint32_t n_targets;
-    const char *notes; /* lines on what the files say and is not modelled; NULL: none */
+    const char *notes;             /* lines on what the files say and is not modelled; NULL: none */
+    tdm_perturbation perturbation; /* how the machine differs from its files */
     const struct tdm_node *document; /* the tree it was read from, doc.h; NULL when built by hand */
 } tdm_scenario;
 

@@ -219,5 +219,7 @@ const tdm_field tdm_scenario_fields[] = {
      .min = 1,
      .doc = "memory that one rank may use (default: the device's)"},
     NODE("targets", targets, NULL, "thresholds on figures"),
+    SECTION("perturbation", NULL, tdm_perturbation_fields,
+            "slower GPUs and links, noise, stragglers"),
     {.key = NULL},
 };

@@ -91,6 +91,7 @@ static void set_defaults(tdm_scenario_source *read)
     read->fp32_grads = true;
     read->routing = (tdm_routing){
         .model = TDM_ROUTING_UNIFORM, .seed = 1234, .exponent = 1, .concentration = 1};
+    read->perturbation = (tdm_perturbation){.jitter_seed = 1234, .straggler_seed = 1234};
 }
 
 /* What is independent of the rest goes into the scenario as it is. */
@@ -127,6 +128,7 @@ static void read_parts(tdm_scenario_loader *loader)
     tdm_scenario_read_targets(loader);
     tdm_scenario_read_layout(loader);
     tdm_scenario_read_routing(loader);
+    tdm_scenario_read_perturbation(loader);
     tdm_scenario_check(loader);
 }
 

@@ -20,9 +20,12 @@ typedef struct tdm_scenario_source {
     tdm_routing routing;
     const char *recorded; /* routing.csv */
     uint64_t memory_limit_bytes;
+    tdm_perturbation perturbation; /* but for GPUs and links */
+    tdm_list perturbed_gpus, perturbed_links;
 } tdm_scenario_source;
 
 extern const tdm_field tdm_scenario_fields[];
+extern const tdm_field tdm_perturbation_fields[]; /* below perturbation */
 
 /* State of loading one scenario. Mistakes are collected in err, never NULL here; a step that needs
  * what an earlier one could not read is skipped, so that one mistake gives one message. */
@@ -52,6 +55,9 @@ void tdm_scenario_read_routing(tdm_scenario_loader *loader);
 
 /* scenario_targets.c */
 void tdm_scenario_read_targets(tdm_scenario_loader *loader);
+
+/* scenario_perturbation.c: perturbation (after the machine). */
+void tdm_scenario_read_perturbation(tdm_scenario_loader *loader);
 
 /* scenario_check.c: whether everything goes together. Derives the data-parallel size and the number
  * of microbatches on the way. */

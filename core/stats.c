@@ -5,6 +5,8 @@
 #include <gsl/gsl_randist.h>
 #include <gsl/gsl_statistics_double.h>
 
+#include <math.h>
+
 double tdm_stats_mean(const double *values, size_t n)
 {
     return gsl_stats_mean(values, 1, n);
@@ -23,6 +25,30 @@ double tdm_stats_sd(const double *values, size_t n)
 double tdm_stats_normal_quantile(double p)
 {
     return gsl_cdf_ugaussian_Pinv(p);
+}
+
+double tdm_stats_lognormal_quantile(double p, double variation)
+{
+    double variance = log1p(variation * variation); /* of the logarithm */
+    return gsl_cdf_lognormal_Pinv(p, -variance / 2, sqrt(variance));
+}
+
+double tdm_stats_quantile(const double *ascending, size_t n, double p)
+{
+    return gsl_stats_quantile_from_sorted_data(ascending, 1, n, p);
+}
+
+bool tdm_stats_median_ranks(size_t n, double confidence, size_t *low, size_t *high)
+{
+    double tail = (1 - confidence) / 2;
+    size_t below = 0; /* so few values or fewer lie below the median with probability `tail` */
+    while (gsl_cdf_binomial_P((unsigned)below, 0.5, (unsigned)n) <= tail)
+        below++;
+    if (below == 0)
+        return false;
+    *low = below;
+    *high = n + 1 - below;
+    return true;
 }
 
 void tdm_stats_dirichlet(uint64_t seed, double concentration, size_t n, double *shares)

@@ -15,6 +15,20 @@ double tdm_stats_sd(const double *values, size_t n);
 /* The value that a standard normal variable stays below with probability p, 0 < p < 1. */
 double tdm_stats_normal_quantile(double p);
 
+/* The same of a lognormal variable with mean 1 and the coefficient of variation (standard deviation
+ * over mean), which is above 0. */
+double tdm_stats_lognormal_quantile(double p, double variation);
+
+/* The value below which a share p of the ascending values [n] lies; between two of them by straight
+ * lines. */
+double tdm_stats_quantile(const double *ascending, size_t n, double p);
+
+/* Ranks, counted from 1, of the ascending values of a sample of n between which the median of what
+ * it is drawn from lies with the confidence; false where n is too small for it. Whatever the
+ * distribution: the number of values below the median is binomial. Source: David and Nagaraja 2003,
+ * Order Statistics, section 7.1. */
+bool tdm_stats_median_ranks(size_t n, double confidence, size_t *low, size_t *high);
+
 /* Shares [n] drawn from a symmetric Dirichlet distribution: at least 0, together 1. The same seed
  * gives the same shares. */
 void tdm_stats_dirichlet(uint64_t seed, double concentration, size_t n, double *shares);

@@ -39,6 +39,8 @@ typedef struct tdm_topology {
     tdm_value collective_launch_s; /* fixed time of one collective (its kernel, synchronisation) */
     tdm_value p2p_launch_s;        /* the same of one send/receive */
     tdm_grade grade;               /* worst of all numbers in the file */
+    bool uneven_latency; /* links of one kind differ in latency: no pair of GPUs stands for
+                          * others */
 } tdm_topology;
 
 typedef struct tdm_route {

@@ -105,6 +105,8 @@ static void walk_compute(tdm_walker *w)
         double seconds = w->seconds[op];
         if (isnan(seconds))
             seconds = routed_seconds(w, &p->ops[op]);
+        if (w->costs->perturbed)
+            seconds *= tdm_perturbed_kernel(w->costs->perturbed, w->rank, op);
         end_s = start_s + seconds;
         w->spans[op] = (tdm_span){start_s, end_s};
     }

@@ -11,6 +11,7 @@ tdm_conductor *tdm_conductor_new(tdm_arena *arena, const tdm_plan *plan,
     c->arena = arena;
     c->plan = plan;
     c->topology = topology;
+    c->perturbed = costs->perturbed;
     c->network = network;
     c->n_ranks = plan->mesh.world;
     c->ranks = TDM_ALLOC(arena, tdm_conducted, c->n_ranks);
@@ -112,6 +113,7 @@ static void launch(tdm_conductor *c, tdm_communicator *k)
         }
         c->flows[n_real++] = flow;
     }
+    latency_s *= tdm_perturbed_latency(c->perturbed, k->id, k->n_calls++);
     double begin_s = k->start_s + latency_s;
     /* Nothing is handed out late: what has passed (but for rounding) could not be simulated. */
     assert(begin_s >= tdm_network_now_s() * (1 - 1e-12));

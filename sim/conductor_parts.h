@@ -27,6 +27,7 @@ struct tdm_communicator {
     tdm_pending **arrived; /* [n_members] ops that wait for partners or are under way */
     tdm_member *members;   /* [n_members] of an ended operation */
     double start_s;        /* latest turn of those that have arrived */
+    uint64_t n_calls;      /* launched */
 };
 
 /* Ops of one stream, oldest first; the first may be under way. */
@@ -51,6 +52,7 @@ struct tdm_conductor {
     tdm_arena *arena;
     const tdm_plan *plan;
     const tdm_topology *topology;
+    const tdm_perturbed *perturbed;
     tdm_network *network;
     uint32_t n_ranks, n_finished;
     tdm_conducted *ranks; /* [n_ranks] */

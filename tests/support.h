@@ -33,6 +33,7 @@ tdm_scenario support_pass_times(tdm_arena *arena, uint32_t pp, uint32_t microbat
 bool support_suit(tdm_scenario *scenario);
 /* Lowers with the scenario's own schedule; fails the test on an error. */
 tdm_plan support_plan(tdm_arena *arena, const tdm_scenario *scenario);
+/* As the files say; tdm_machine_of has the perturbation as well. */
 tdm_machine support_machine(const tdm_scenario *scenario);
 /* n GPUs on one switch, 100 GB/s and 1 us a link. */
 tdm_topology support_switch(tdm_arena *arena, uint32_t n_gpus);

@@ -289,6 +289,56 @@ static void draw_pass_times(draw *d)
     sc->pass_times.send_s = coin(d) ? 0 : between(d, 0, 5e-3);
 }
 
+/* ---- perturbation ---- */
+
+static void draw_speeds(draw *d, tdm_perturbation *p)
+{
+    tdm_gpu_speed *speeds = TDM_ALLOC(d->arena, tdm_gpu_speed, 3);
+    p->speeds = speeds;
+    p->n_speeds = below(d, 4);
+    for (uint32_t i = 0; i < p->n_speeds; i++) {
+        uint32_t first = below(d, d->sc->topology.n_gpus);
+        speeds[i] = (tdm_gpu_speed){first, first + below(d, 3), between(d, 0.5, 1)};
+    }
+}
+
+/* Some by name, some by pattern. */
+static void draw_changes(draw *d, tdm_perturbation *p)
+{
+    tdm_link_change *changes = TDM_ALLOC(d->arena, tdm_link_change, 3);
+    p->changes = changes;
+    p->n_changes = d->sc->topology.n_links > 0 ? below(d, 4) : 0;
+    for (uint32_t i = 0; i < p->n_changes; i++) {
+        const char *name = d->sc->topology.links[below(d, d->sc->topology.n_links)].name;
+        if (coin(d))
+            name = tdm_arena_printf(d->arena, "*%s", name + below(d, (uint32_t)strlen(name)));
+        changes[i] = (tdm_link_change){name, between(d, 0.3, 1), coin(d) ? between(d, 0, 5e-6) : 0};
+    }
+}
+
+/* Half of the scenarios are perturbed, in some ways or in all. */
+static void draw_perturbation(draw *d)
+{
+    tdm_perturbation *p = &d->sc->perturbation;
+    if (coin(d))
+        return;
+    draw_speeds(d, p);
+    draw_changes(d, p);
+    if (coin(d))
+        p->compute_jitter = between(d, 0, 0.3);
+    if (coin(d))
+        p->communication_jitter = between(d, 0, 0.5);
+    p->jitter_seed = d->state;
+    if (coin(d)) {
+        p->straggler_slowdown = between(d, 1, 3);
+        p->straggler_seed = d->state;
+        if (coin(d))
+            p->straggler_probability = between(d, 0, 1);
+        else
+            p->n_stragglers = 1 + below(d, 3);
+    }
+}
+
 static void describe(random_scenario *r)
 {
     const tdm_scenario *sc = &r->scenario;
@@ -332,6 +382,16 @@ static void describe_stages(random_scenario *r)
     }
 }
 
+static void describe_perturbation(random_scenario *r)
+{
+    const tdm_perturbation *pert = &r->scenario.perturbation;
+    size_t length = strlen(r->text);
+    snprintf(r->text + length, sizeof r->text - length,
+             ", %u speeds, %u links, jitter %g %g, stragglers %g %u x %g", pert->n_speeds,
+             pert->n_changes, pert->compute_jitter, pert->communication_jitter,
+             pert->straggler_probability, pert->n_stragglers, pert->straggler_slowdown);
+}
+
 void random_scenario_draw(tdm_arena *arena, const char *root, uint64_t seed, random_scenario *drawn)
 {
     draw d = {.arena = arena, .root = root, .state = seed, .sc = &drawn->scenario};
@@ -346,6 +406,8 @@ void random_scenario_draw(tdm_arena *arena, const char *root, uint64_t seed, ran
         draw_training(&d);
         draw_machine(&d);
     }
+    draw_perturbation(&d);
     describe(drawn);
     describe_stages(drawn);
+    describe_perturbation(drawn);
 }

@@ -18,6 +18,7 @@ static bool near(double a, double b, double tolerance)
 /* One member's part in a communication. */
 typedef struct part {
     uint64_t communicator, turn; /* the turn-th op that the rank issues on the communicator */
+    uint64_t id, call; /* what noise is drawn for: the program's own number of the communicator */
     uint32_t rank, n_members;
     tdm_instance in;
     tdm_span span;
@@ -53,20 +54,30 @@ static int by_call(const void *a, const void *b)
     return x->rank < y->rank ? -1 : x->rank > y->rank;
 }
 
+/* How often a number came before. */
+typedef struct counts {
+    struct {
+        uint64_t number, n;
+    } seen[16];
+} counts;
+
+static uint64_t count(counts *c, uint64_t number)
+{
+    uint32_t s = 0;
+    while (s < TDM_COUNT(c->seen) && c->seen[s].n > 0 && c->seen[s].number != number)
+        s++;
+    assert_true(s < TDM_COUNT(c->seen));
+    c->seen[s].number = number;
+    return c->seen[s].n++;
+}
+
 /* Numbers the ops of each communicator: `parts` of one rank in program order. */
 static void number_turns(part *parts, uint32_t n)
 {
-    struct {
-        uint64_t communicator, n;
-    } seen[16] = {0};
+    counts turns = {0}, calls = {0};
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t s = 0;
-        while (s < TDM_COUNT(seen) && seen[s].n > 0 &&
-               seen[s].communicator != parts[i].communicator)
-            s++;
-        assert_true(s < TDM_COUNT(seen));
-        seen[s].communicator = parts[i].communicator;
-        parts[i].turn = seen[s].n++;
+        parts[i].turn = count(&turns, parts[i].communicator);
+        parts[i].call = count(&calls, parts[i].id);
     }
 }
 
@@ -97,6 +108,7 @@ static part *collect_parts(tdm_arena *arena, const tdm_plan *plan, const tdm_tra
             part *p = &parts[n++];
             *p = (part){.rank = rank, .in = in, .span = trace->ranks[rank].spans[in.index]};
             p->communicator = communicator_of(plan, rank, &in, &p->n_members);
+            p->id = tdm_comm_identify(plan, rank, &in).id;
         }
         number_turns(parts + first, n - first);
     }
@@ -131,6 +143,7 @@ typedef struct call_check {
     const char *what;
     const tdm_plan *plan;
     const tdm_topology *topology;
+    const tdm_perturbed *perturbed;
     bool alone;
     double tolerance;
     tdm_arena scratch;
@@ -158,6 +171,7 @@ static void check_call(call_check *c, const part *parts, uint32_t n)
     }
     uint32_t n_flows = tdm_comm_flows(c->plan, c->topology, p->rank, &p->in, c->flows, &latency_s);
     bool disjoint = true;
+    latency_s *= tdm_perturbed_latency(c->perturbed, p->id, p->call);
     double least_s = least_transfer_s(c->topology, c->flows, n_flows, c->load, &disjoint);
     double alone_s = n_flows ? tdm_flows_time(&c->scratch, c->topology, c->flows, n_flows) : 0;
     c->disjoint &= disjoint;
@@ -177,18 +191,19 @@ static void check_call(call_check *c, const part *parts, uint32_t n)
          alone_end_s);
 }
 
-static bool check_calls(const char *what, const tdm_plan *plan, const tdm_topology *topology,
+static bool check_calls(const char *what, const tdm_plan *plan, const tdm_machine *machine,
                         const tdm_trace *trace, bool alone, double tolerance)
 {
     call_check c = {.what = what,
                     .plan = plan,
-                    .topology = topology,
+                    .topology = machine->topology,
+                    .perturbed = machine->perturbed,
                     .alone = alone,
                     .tolerance = tolerance,
                     .disjoint = true};
     uint32_t n;
-    c.flows = TDM_ALLOC(&c.scratch, tdm_flow, tdm_comm_max_flows(plan, topology));
-    c.load = TDM_ALLOC(&c.scratch, double, topology->n_links);
+    c.flows = TDM_ALLOC(&c.scratch, tdm_flow, tdm_comm_max_flows(plan, c.topology));
+    c.load = TDM_ALLOC(&c.scratch, double, c.topology->n_links);
     const part *parts = collect_parts(&c.scratch, plan, trace, &n);
     for (uint32_t i = 0, end; i < n; i = end) {
         end = i + 1;
@@ -263,7 +278,8 @@ static void check_rank(const char *what, const tdm_plan *plan, const tdm_machine
                  near(span.end_s,
                       span.start_s +
                           tdm_cost_op(machine->device, plan, in.op,
-                                      tdm_plan_tokens(plan, rank, in.layer, in.pass.microbatch)),
+                                      tdm_plan_tokens(plan, rank, in.layer, in.pass.microbatch)) *
+                              tdm_perturbed_kernel(machine->perturbed, rank, in.index),
                       tolerance),
                  "rank %u op %u \"%s\"\n", rank, in.index, in.op->name);
         own->end_s[own->n] = span.end_s;
@@ -280,5 +296,5 @@ bool rules_trace(const char *what, const tdm_plan *plan, const tdm_machine *mach
     RULE(what, fabs(trace->launch_s - launch_s) <= 0, "launch %g\n", trace->launch_s);
     for (uint32_t rank = 0; rank < plan->mesh.world; rank++)
         check_rank(what, plan, machine, trace, rank, tolerance);
-    return check_calls(what, plan, machine->topology, trace, alone, tolerance);
+    return check_calls(what, plan, machine, trace, alone, tolerance);
 }

@@ -91,6 +91,13 @@ advise 2 "$reference" --format xml
 advise 0 "$reference" --benchmark --keep tp
 says 'plans a second'
 
+# A perturbation counts where plans are confirmed.
+slow='perturbation.gpus=[{gpus: 0, speed: 50%}]'
+advise 0 "$root/scenarios/zb-1.5b.yaml" --engine analytic --confirm 1 --set targets.step_time_s.max=2s --set "$slow"
+says 'plans are searched without the perturbation'
+advise 0 "$root/scenarios/zb-1.5b.yaml" --confirm 0 --set targets.step_time_s.max=2s --set "$slow"
+says 'the search leaves the perturbation out'
+
 # Skewed routing is not weighed: said, not guessed.
 advise 2 "$root/scenarios/moe-30b-16gpu-zipf.yaml" --engine analytic
 says 'advise knows uniform and balanced routing without capacity only'

@@ -212,6 +212,34 @@ static void test_agreement_over_schedules(void **state)
         }
 }
 
+/* Slower GPUs and links, noise and stragglers mean the same to both. */
+static void test_agreement_under_perturbation(void **state)
+{
+    (void)state;
+    static const tdm_gpu_speed speeds[] = {{0, 0, 0.8}, {0, 15, 0.95}};
+    static const tdm_link_change changes[] = {{"*-0", 0.4, 3e-6}, {"down", 1, 1e-6}};
+    size_t n_exclusive = 0;
+    for (size_t i = 0; i < support_n_specs; i++) {
+        tdm_arena arena = {0};
+        tdm_scenario sc = support_scenario(&arena, &support_specs[i]);
+        sc.perturbation = (tdm_perturbation){.speeds = speeds,
+                                             .n_speeds = TDM_COUNT(speeds),
+                                             .changes = changes,
+                                             .n_changes = TDM_COUNT(changes),
+                                             .compute_jitter = 0.1,
+                                             .communication_jitter = 0.3,
+                                             .jitter_seed = i,
+                                             .straggler_probability = 0.3,
+                                             .straggler_slowdown = 2};
+        tdm_plan plan = support_plan(&arena, &sc);
+        tdm_machine machine = tdm_machine_of(&arena, &sc, (uint32_t)i);
+        both b = run_both(&arena, &plan, &machine);
+        n_exclusive += !check_agreement(&plan, machine.topology, &b);
+        tdm_arena_free(&arena);
+    }
+    assert_true(n_exclusive >= support_n_specs / 3);
+}
+
 /* Every topology file that holds 16 GPUs: pairwise flows, several planes, shared uplinks. */
 static void test_agreement_over_topologies(void **state)
 {
@@ -459,6 +487,7 @@ int main(void)
         cmocka_unit_test(test_agreement_over_layouts),
         cmocka_unit_test(test_agreement_under_skew),
         cmocka_unit_test(test_agreement_over_schedules),
+        cmocka_unit_test(test_agreement_under_perturbation),
         cmocka_unit_test(test_agreement_over_topologies),
         cmocka_unit_test(test_tiny_differences_survive),
         cmocka_unit_test(test_concurrent_collectives_share),

@@ -377,7 +377,7 @@ static void test_flops(void **state)
     plan.num_microbatches = 2;
     tdm_device device = {.name = "d", .context_bytes.value = 7};
     device.peak_flops_per_s[plan.training.dtype].value = 1e7;
-    const tdm_machine machine = {NULL, &device};
+    const tdm_machine machine = {.device = &device};
     tdm_layout layout = {.arena_bytes = 100, .live_peak_bytes = 90, .class_at_peak = {60, 10, 20}};
     tdm_trace trace;
     tdm_figures f;

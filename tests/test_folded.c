@@ -22,7 +22,7 @@ static tdm_figures analytic(tdm_arena *arena, const tdm_scenario *sc, const char
 {
     tdm_error *err = TDM_ALLOC(arena, tdm_error, 1);
     tdm_plan *plan = TDM_ALLOC(arena, tdm_plan, 1);
-    tdm_machine machine = {&sc->topology, &sc->device};
+    tdm_machine machine = {.topology = &sc->topology, .device = &sc->device};
     tdm_trace trace;
     tdm_figures figures;
     if (tdm_lower(arena, sc, schedule, num_microbatches, plan, err) != TDM_OK)

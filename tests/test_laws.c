@@ -25,7 +25,7 @@ static const double ROUNDING = 1e-12;
 static tdm_trace ride(tdm_arena *arena, const char *what, const tdm_plan *plan,
                       const tdm_scenario *sc)
 {
-    tdm_machine machine = support_machine(sc);
+    tdm_machine machine = tdm_machine_of(arena, sc, 0);
     tdm_trace trace = {0};
     tdm_error *err = TDM_ALLOC(arena, tdm_error, 1);
     RULE(what, tdm_analytic_run(arena, plan, &machine, &trace, err) == TDM_OK, "%s", err->text);
@@ -320,6 +320,8 @@ static void test_forward_is_part_of_the_step(void **state)
         tdm_arena arena = {0};
         random_scenario *r = TDM_ALLOC(&arena, random_scenario, 1);
         random_scenario_draw(&arena, TANDEM_SOURCE_ROOT, seed, r);
+        r->scenario.perturbation.compute_jitter = 0; /* it draws anew for another plan */
+        r->scenario.perturbation.communication_jitter = 0;
         double step_s = measure(&arena, r->text, &r->scenario).step_time_s;
         r->scenario.schedule = "forward-only";
         r->scenario.num_microbatches = 1;

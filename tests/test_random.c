@@ -157,7 +157,7 @@ static void test_random_scenarios(void **state)
                   .arena = &arena,
                   .what = drawn->text,
                   .scenario = &drawn->scenario,
-                  .machine = support_machine(&drawn->scenario),
+                  .machine = tdm_machine_of(&arena, &drawn->scenario, (uint32_t)(seed % 3)),
                   .err = TDM_ALLOC(&arena, tdm_error, 1)};
         bool experts = !r.scenario->pass_times.given && r.scenario->model.num_experts > 0;
         c->n_split += experts && r.scenario->parallel.etp > 1;

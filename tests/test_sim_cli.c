@@ -312,10 +312,10 @@ static void test_failure_to_write_is_an_error(void **state)
 }
 
 /* Lines of a report: at most 100 columns, no blanks at their end, no escape sequences in a file. */
-static void check_report(const char *path)
+static void check_report(const char *path, const char *options)
 {
     char command[1024];
-    int n = snprintf(command, sizeof command, "'%s' --engine analytic --no-files", path);
+    int n = snprintf(command, sizeof command, "'%s' --engine analytic --no-files%s", path, options);
     assert_true(n > 0 && (size_t)n < sizeof command);
     assert_int_equal(sim(command), 0);
     char *text = read_file("out");
@@ -341,11 +341,14 @@ static void test_reports_of_all_scenarios(void **state)
             continue;
         char path[512];
         snprintf(path, sizeof path, "%s/%s", scenarios, entry->d_name);
-        check_report(path);
+        check_report(path, "");
         n++;
     }
     closedir(directory);
     assert_true(n > 0);
+    static const char machine[] = TANDEM_SOURCE_ROOT "/scenarios/moe-30b-16gpu-straggler.yaml";
+    check_report(machine, " --repeat 3");
+    check_report(machine, " --sensitivity");
 }
 
 static void test_other_formats(void **state)

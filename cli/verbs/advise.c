@@ -215,6 +215,20 @@ static bool is_skewed(const tdm_scenario *scenario)
     return experts && (!even || routing->capacity_factor > 0);
 }
 
+/* The search knows nothing of single GPUs and links, the engines do. */
+static void note_perturbation(const arguments *a, const tdm_scenario *scenario)
+{
+    if (!tdm_perturbation_is_given(&scenario->perturbation))
+        return;
+    fprintf(stderr,
+            a->n_confirm > 0
+                ? "warning: %s: plans are searched without the perturbation; those that are "
+                  "confirmed are confirmed and ranked with it, as repetition 1 draws it\n"
+                : "warning: %s: the search leaves the perturbation out, and --confirm 0 confirms "
+                  "no plan with it\n",
+            scenario->path);
+}
+
 static int search(tdm_arena *arena, const arguments *a, const tdm_scenario *scenario,
                   tdm_error *err)
 {
@@ -224,6 +238,7 @@ static int search(tdm_arena *arena, const arguments *a, const tdm_scenario *scen
             "%s: advise knows uniform and balanced routing without capacity only "
             "(--set routing.model=uniform --set routing.capacity_factor=null)",
             scenario->path);
+    note_perturbation(a, scenario);
     tdm_folded *folded = tdm_folded_new(scenario);
     tdm_advise_result result = {.scenario = scenario};
     tdm_fold_choice now = tdm_fold_choice_of(scenario);

@@ -122,18 +122,20 @@ static uint32_t pair_flows(const tdm_collective_call *call, tdm_flow *flows)
 }
 
 /* Latency of the slowest pair: the pairs proceed at the same time. Node-local index i meets every
- * other node's, so one member's routes show all kinds of pairs. */
+ * other node's, so one member's routes show all kinds of pairs, unless single links differ. */
 static double worst_latency_s(const tdm_collective_call *call)
 {
     const tdm_group *group = &call->group;
+    uint32_t n_src = call->topology->uneven_latency ? group->size : 1;
     double worst = 0;
-    for (uint32_t j = 1; j < group->size; j++) {
-        tdm_route route;
-        uint32_t src = tdm_group_member(group, 0);
-        uint32_t dst = tdm_group_member(group, j);
-        if (tdm_topology_route(call->topology, src, dst, &route) && route.latency_s > worst)
-            worst = route.latency_s;
-    }
+    for (uint32_t i = 0; i < n_src; i++)
+        for (uint32_t j = 0; j < group->size; j++) {
+            tdm_route route;
+            uint32_t src = tdm_group_member(group, i);
+            uint32_t dst = tdm_group_member(group, j);
+            if (tdm_topology_route(call->topology, src, dst, &route) && route.latency_s > worst)
+                worst = route.latency_s;
+        }
     return worst;
 }
 

@@ -1,0 +1,91 @@
+/* test_stats.c: statistics against closed forms and tables. */
+#include "core/stats.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+static void near(double a, double b, double tolerance)
+{
+    if (!(fabs(a - b) <= tolerance * fmax(fabs(a), fabs(b))))
+        fail_msg("%.17g is not %.17g", a, b);
+}
+
+/* The median is exp(mu), the other quantiles lie symmetrically around it in the logarithm. */
+static void test_lognormal(void **state)
+{
+    (void)state;
+    for (double variation = 0.01; variation < 3; variation *= 3) {
+        double variance = log(1 + variation * variation), median = exp(-variance / 2);
+        near(tdm_stats_lognormal_quantile(0.5, variation), median, 1e-12);
+        for (double p = 0.001; p < 0.5; p *= 2) {
+            double low = tdm_stats_lognormal_quantile(p, variation);
+            near(low * tdm_stats_lognormal_quantile(1 - p, variation), median * median, 1e-9);
+            near(log(low / median) / sqrt(variance), tdm_stats_normal_quantile(p), 1e-9);
+        }
+    }
+}
+
+/* Mean and deviation by integration over the quantiles. */
+static void test_lognormal_moments(void **state)
+{
+    (void)state;
+    enum { N = 100000 };
+    double sum = 0, squares = 0, variation = 0.2;
+    for (int i = 0; i < N; i++) {
+        double x = tdm_stats_lognormal_quantile((i + 0.5) / N, variation);
+        sum += x;
+        squares += x * x;
+    }
+    near(sum / N, 1, 1e-5);
+    near(sqrt(squares / N - sum / N * sum / N), variation, 1e-3);
+}
+
+static void test_quantile(void **state)
+{
+    (void)state;
+    static const double values[] = {1, 2, 4, 8, 16};
+    near(tdm_stats_quantile(values, 5, 0.5), 4, 0);
+    near(tdm_stats_quantile(values, 5, 0), 1, 0);
+    near(tdm_stats_quantile(values, 5, 1), 16, 0);
+    near(tdm_stats_quantile(values, 5, 0.625), 6, 1e-15);
+    near(tdm_stats_quantile(values, 1, 0.05), 1, 0);
+}
+
+/* Probability that more than k and fewer than n - k of n fair coins show heads. */
+static double middle(size_t n, size_t k)
+{
+    double term = pow(0.5, (double)n), outside = 0;
+    for (size_t i = 0; i <= k; i++) {
+        outside += 2 * term;
+        term *= (double)(n - i) / (double)(i + 1);
+    }
+    return 1 - outside;
+}
+
+/* The narrowest symmetric pair of ranks that covers the median often enough. */
+static void test_median_ranks(void **state)
+{
+    (void)state;
+    size_t low, high;
+    for (size_t n = 1; n < 6; n++)
+        assert_false(tdm_stats_median_ranks(n, 0.95, &low, &high));
+    for (size_t n = 6; n < 400; n++) {
+        assert_true(tdm_stats_median_ranks(n, 0.95, &low, &high));
+        assert_int_equal(low + high, n + 1);
+        assert_true(middle(n, low - 1) >= 0.95 && middle(n, low) < 0.95);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lognormal),
+        cmocka_unit_test(test_lognormal_moments),
+        cmocka_unit_test(test_quantile),
+        cmocka_unit_test(test_median_ranks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
