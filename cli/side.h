@@ -5,7 +5,7 @@
 #define TDM_SIDE_H
 
 #include "core/figures.h"
-#include "core/op_class.h"
+#include "core/kernel_rules.h"
 
 typedef struct tdm_side_rank {
     uint32_t rank, stage; /* stage UINT32_MAX: unknown */
@@ -58,11 +58,20 @@ typedef struct tdm_side {
     const char *notes; /* lines for people; NULL: none */
 } tdm_side;
 
+/* What reading the sides of one command shares. The rules for foreign kernels are read, and what is
+ * wrong with them is said, once. */
+typedef struct tdm_side_reader {
+    const char *root;       /* data folder */
+    const char *rules_path; /* NULL: the rules that ship */
+    bool tried;
+    tdm_code code;
+    tdm_kernel_rules rules;
+} tdm_side_reader;
+
 /* Reads a side: a folder with figures.json, such a file, a trace file or a folder of trace files.
- * rules_path: the file of rules for foreign kernels, NULL for the one that ships; root: the data
- * folder. */
-tdm_code tdm_side_read(tdm_arena *arena, const char *root, const char *rules_path, const char *path,
-                       tdm_side *side, tdm_error *err);
+ */
+tdm_code tdm_side_read(tdm_arena *arena, tdm_side_reader *reader, const char *path, tdm_side *side,
+                       tdm_error *err);
 /* The parts of it. */
 tdm_code tdm_side_read_figures(tdm_arena *arena, const char *path, tdm_side *side, tdm_error *err);
 tdm_code tdm_side_read_ops(tdm_arena *arena, const char *path, tdm_side *side, tdm_error *err);

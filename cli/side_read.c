@@ -1,9 +1,10 @@
 /* side_read.c: finds out what a path holds, and reads it. */
 #include "core/files.h"
-#include "side.h"
+#include "side_trace.h"
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -37,6 +38,28 @@ static tdm_code read_folder(tdm_arena *arena, const char *path, tdm_side *side, 
     return code;
 }
 
+/* A trace is a list or has traceEvents; figures are and have neither. What is
+ * packed is a trace. */
+static bool looks_like_trace(const char *path)
+{
+    static const char key[] = "\"traceEvents\"";
+    size_t n = strlen(path);
+    if (n > 3 && strcmp(path + n - 3, ".gz") == 0)
+        return true;
+    FILE *file = fopen(path, "rb");
+    size_t matched = 0;
+    int c = 0;
+    bool blank = true, list = false;
+    while (file && matched + 1 < sizeof key && !list && (c = getc(file)) != EOF) {
+        list = blank && c == '[';
+        blank = blank && strchr(" \t\r\n", c) && c;
+        matched = c == key[matched] ? matched + 1 : c == key[0];
+    }
+    if (file)
+        fclose(file);
+    return list || matched + 1 == sizeof key;
+}
+
 static void forget_everything(tdm_arena *arena, const char *path, tdm_side *side)
 {
     uint32_t n = 0;
@@ -48,8 +71,8 @@ static void forget_everything(tdm_arena *arena, const char *path, tdm_side *side
         side->figures[i] = NAN;
 }
 
-tdm_code tdm_side_read(tdm_arena *arena, const char *root, const char *rules_path, const char *path,
-                       tdm_side *side, tdm_error *err)
+tdm_code tdm_side_read(tdm_arena *arena, tdm_side_reader *reader, const char *path, tdm_side *side,
+                       tdm_error *err)
 {
     struct stat status;
     if (stat(path, &status) != 0)
@@ -57,11 +80,18 @@ tdm_code tdm_side_read(tdm_arena *arena, const char *root, const char *rules_pat
                              "%s: %s (a result is a folder that tandem sim wrote, runs/NAME)", path,
                              strerror(errno));
     forget_everything(arena, path, side);
-    (void)root;
-    (void)rules_path;
-    if (!S_ISDIR(status.st_mode))
-        return tdm_side_read_figures(arena, path, side, err);
+    if (!S_ISDIR(status.st_mode)) {
+        if (!looks_like_trace(path))
+            return tdm_side_read_figures(arena, path, side, err);
+        return tdm_side_read_traces(arena, reader, &path, 1, side, err);
+    }
     if (is_file(tdm_file_join(arena, path, "figures.json")))
         return read_folder(arena, path, side, err);
-    return tdm_error_add(err, TDM_E_INVALID, "%s: no figures.json in this folder", path);
+    const char *const *paths;
+    size_t n = tdm_side_trace_files(arena, path, &paths);
+    if (n > 0)
+        return tdm_side_read_traces(arena, reader, paths, n, side, err);
+    return tdm_error_add(
+        err, TDM_E_INVALID,
+        "%s: neither a result (figures.json) nor traces (*.json, *.json.gz) in this folder", path);
 }

@@ -151,8 +151,9 @@ static int compare(tdm_arena *arena, const arguments *a)
 {
     tdm_error *err = TDM_ALLOC(arena, tdm_error, 1);
     tdm_side predicted, measured;
-    tdm_code code_a = tdm_side_read(arena, a->root, a->rules, a->path_a, &predicted, err);
-    tdm_code code_b = tdm_side_read(arena, a->root, a->rules, a->path_b, &measured, err);
+    tdm_side_reader reader = {.root = a->root, .rules_path = a->rules};
+    tdm_code code_a = tdm_side_read(arena, &reader, a->path_a, &predicted, err);
+    tdm_code code_b = tdm_side_read(arena, &reader, a->path_b, &measured, err);
     if (code_a != TDM_OK || code_b != TDM_OK)
         return tdm_cli_fail(err);
     tdm_comparison comparison;
