@@ -35,6 +35,9 @@ static const tdm_kineto_mark *marks_of(const tdm_kineto_mark *marks, size_t n, u
                                        size_t *n_found)
 {
     size_t low = 0, high = n;
+    *n_found = 0;
+    if (n == 0)
+        return NULL;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         if (marks[middle].rank < rank)
@@ -42,7 +45,6 @@ static const tdm_kineto_mark *marks_of(const tdm_kineto_mark *marks, size_t n, u
         else
             high = middle;
     }
-    *n_found = 0;
     while (low + *n_found < n && marks[low + *n_found].rank == rank)
         ++*n_found;
     return marks + low;
