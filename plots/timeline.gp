@@ -5,7 +5,7 @@ load ARG4.".var"
 height = 130 + n_results * (40 + 22 * n_rows)
 call ARG1 ARG2 ARG3 ARG4
 
-array colours[5] = [blue, orange, green, purple, sky]
+array colours[5] = [sky, orange, green, purple, grey]
 array names[5] = ["forward", "backward", "weight gradients", "optimizer", "communication, with waiting"]
 y(stage, stream) = n_rows - row[int(stage) * n_streams + int(stream) + 1] + 0.5
 labelled(which, colour, mb, ms) = which == r - 1 && colour >= 5 && mb >= 0 && ms > 0.014 * end_ms
@@ -37,7 +37,7 @@ do for [r = 1:n_results] {
         for [c = 1:5] base.".dat" using \
         ($1 == r - 1 && $6 == c - 1 ? 0.5 * ($4 + $5) : NaN):(y($2, $3)):(0.5 * ($5 - $4)):(half($3)) \
         with boxxyerror linecolor rgb colours[c] title names[c], \
-        base.".dat" using (labelled($1, $6, $7, $5 - $4) ? 0.5 * ($4 + $5) : NaN):(y($2, $3)):7:($6 == 5 ? 0xFFFFFF : 0) \
-        with labels font font_name.",8" textcolor rgb variable notitle
+        base.".dat" using (labelled($1, $6, $7, $5 - $4) ? 0.5 * ($4 + $5) : NaN):(y($2, $3)):7 \
+        with labels font font_name.",8" textcolor rgb black notitle
 }
 unset multiplot
