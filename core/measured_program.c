@@ -52,22 +52,24 @@ static uint32_t choose_stream(const tdm_kineto_event *event, const double *free_
 }
 
 /* Own traces say which ops are of the O pass; else it begins with the first optimizer kernel behind
- * the last kernel of forward and backward. */
+ * the last kernel of forward and backward. Either way no kernel of the O pass starts before one of
+ * the passes before it. */
 static void find_phases(const tdm_kineto *kineto, const tdm_kineto_event **events, uint32_t n,
                         const order *sorted, uint8_t *phase)
 {
     uint32_t first = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        tdm_op_class class_ = events[sorted[i].op]->class_;
-        if (class_ <= TDM_CLASS_OF_NORM)
+    for (uint32_t i = 0; i < n; i++)
+        if (events[sorted[i].op]->class_ <= TDM_CLASS_OF_NORM)
             first = i + 1;
-    }
     while (first < n && events[sorted[first].op]->class_ != TDM_CLASS_OF_OPTIMIZER)
         first++;
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t op = sorted[i].op;
-        bool is_o = kineto->engine ? events[op]->phase_o : i >= first;
-        phase[op] = is_o ? TDM_PASS_O : TDM_PASS_F;
+    bool passes_follow = false;
+    for (uint32_t i = n; i-- > 0;) {
+        const tdm_kineto_event *event = events[sorted[i].op];
+        bool comm = tdm_op_class_is_comm(event->class_);
+        bool is_o = kineto->engine ? event->phase_o && (comm || !passes_follow) : i >= first;
+        passes_follow = passes_follow || (!is_o && !comm);
+        phase[sorted[i].op] = is_o ? TDM_PASS_O : TDM_PASS_F;
     }
 }
 
@@ -127,8 +129,10 @@ static void fill_comms(tdm_arena *arena, tdm_measured_rank *rank)
         if (program->phase[op] == TDM_PASS_O && program->first_o == TDM_NO_OP)
             program->first_o = op;
         if (!tdm_op_is_comm(program->ops[op].op)) {
-            if (program->phase[op] != TDM_PASS_O)
-                program->last_compute = op;
+            bool later = program->last_compute == TDM_NO_OP ||
+                         rank->spans[op].end_s > rank->spans[program->last_compute].end_s;
+            if (program->phase[op] != TDM_PASS_O && later)
+                program->last_compute = op; /* the one that ends last: streams may overlap */
             continue;
         }
         comm[op] = n_comms;

@@ -14,7 +14,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-enum { N_RESULTS = 12, N_PAIRS = 30 };
+enum { N_RESULTS = 8, N_PAIRS = 10 };
 
 static const char *draw(uint64_t *state, const char *const *choices, size_t n)
 {

@@ -312,6 +312,30 @@ static void test_crowd(void **state)
     tdm_arena_free(&arena);
 }
 
+/* Kernels of two streams overlap, and the optimizer starts before the longer one has ended: no time
+ * counts twice. */
+static void test_overlap(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "[{\"ph\":\"X\",\"cat\":\"kernel\",\"name\":\"sgemm\",\"ts\":0,\"dur\":110,\"tid\":7},"
+        "{\"ph\":\"X\",\"cat\":\"kernel\",\"name\":\"sgemm\",\"ts\":0,\"dur\":100,\"tid\":8},"
+        "{\"ph\":\"X\",\"cat\":\"kernel\",\"name\":\"FusedAdam\",\"ts\":100,\"dur\":50,\"tid\":8}]";
+    tdm_arena arena = {0};
+    tdm_kernel_rules rules = load_rules(&arena);
+    tdm_kineto kineto;
+    tdm_measured measured;
+    tdm_error err = {0};
+    assert_int_equal(tdm_kineto_parse(&arena, "t", text, sizeof text - 1, &rules, &kineto, &err),
+                     TDM_OK);
+    assert_int_equal(tdm_measured_compute(&arena, &kineto, &measured, &err), TDM_OK);
+    const tdm_waterfall *w = &measured.steps[0].figures.waterfall;
+    expect_us(measured.steps[0].figures.step_time_s, 150);
+    expect_us(w->compute_s, 110);
+    expect_us(w->optimizer_s, 40);
+    tdm_arena_free(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_packed),
         cmocka_unit_test(test_one_of_two),
         cmocka_unit_test(test_crowd),
+        cmocka_unit_test(test_overlap),
     };
     return cmocka_run_group_tests(tests, support_run_enter, support_run_leave);
 }

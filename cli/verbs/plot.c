@@ -5,6 +5,7 @@
 #include "core/schema.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct arguments {
     const char *root, *format, *folder;
@@ -92,10 +93,10 @@ static tdm_code check_only(tdm_arena *arena, const arguments *a, const tdm_plot 
 }
 
 /* plots/ in the folder that the first operand is or lies in. */
-static const char *default_folder(tdm_arena *arena, const tdm_plot_input *input,
-                                  const char *operand)
+static const char *default_folder(tdm_arena *arena, const char *operand)
 {
-    bool folder = input->sweep || (input->a && input->a->folder);
+    struct stat status;
+    bool folder = stat(operand, &status) == 0 && S_ISDIR(status.st_mode);
     return tdm_file_join(arena, folder ? operand : tdm_file_folder(arena, operand), "plots");
 }
 
@@ -128,8 +129,7 @@ static int draw(tdm_arena *arena, const arguments *a, const tdm_plot *plots, uin
     if (check_only(arena, a, plots, n, err) != TDM_OK ||
         tdm_plot_read(arena, a->root, &a->operands, &input, err) != TDM_OK)
         return tdm_cli_fail(err);
-    const char *folder =
-        a->folder ? a->folder : default_folder(arena, &input, a->operands.items[0]);
+    const char *folder = a->folder ? a->folder : default_folder(arena, a->operands.items[0]);
     uint32_t n_drawn = 0;
     for (uint32_t i = 0; i < n; i++)
         if (is_wanted(a, plots[i].name) &&
