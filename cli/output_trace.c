@@ -120,7 +120,7 @@ static const char *collective_name(tdm_op_kind kind)
 }
 
 static void put_comm(writer *w, uint32_t rank, const tdm_instance *instance,
-                     const uint32_t *group_size)
+                     const uint32_t *group_size, uint32_t call)
 {
     const tdm_op *op = instance->op;
     bool p2p = tdm_op_is_p2p(op->kind);
@@ -140,22 +140,27 @@ static void put_comm(writer *w, uint32_t rank, const tdm_instance *instance,
     tdm_buffer_uint(&w->out, p2p ? 2 : group_size[op->u.collective.group]);
     TDM_PUT(&w->out, ",\"bytes\":");
     tdm_buffer_uint(&w->out, tdm_figures_op_bytes(&w->prediction->plan, rank, instance));
-    TDM_PUT(&w->out, ",\"pass\":\"");
+    TDM_PUT(&w->out, ",\"call\":");
+    tdm_buffer_uint(&w->out, call);
+    TDM_PUT(&w->out, ",\"kind\":\"");
 }
 
+/* call: number of the communication, the same on all members; unused of kernels. */
 static void put_op(writer *w, uint32_t rank, const tdm_instance *instance, const tdm_span *span,
-                   const uint32_t *group_size)
+                   const uint32_t *group_size, uint32_t call)
 {
     const tdm_op *op = instance->op;
     begin(w, "X", rank, FIRST_STREAM_THREAD + (uint32_t)op->stream);
     put_times(w, span);
     if (tdm_op_is_collective(op->kind) || tdm_op_is_p2p(op->kind)) {
-        put_comm(w, rank, instance, group_size);
+        put_comm(w, rank, instance, group_size, call);
     } else {
         TDM_PUT(&w->out, ",\"name\":\"");
         tdm_buffer_text(&w->out, op->name);
-        TDM_PUT(&w->out, "\",\"cat\":\"kernel\",\"args\":{\"pass\":\"");
+        TDM_PUT(&w->out, "\",\"cat\":\"kernel\",\"args\":{\"kind\":\"");
     }
+    tdm_buffer_text(&w->out, tdm_op_kind_name(op->kind));
+    TDM_PUT(&w->out, "\",\"pass\":\"");
     tdm_buffer_text(&w->out, tdm_pass_kind_name(op->pass));
     if (instance->pass.kind != TDM_PASS_O) {
         TDM_PUT(&w->out, "\",\"mb\":");
@@ -197,10 +202,12 @@ static void put_ops(writer *w, uint32_t rank)
     tdm_cursor_init(&cursor, plan, rank);
     while (tdm_cursor_next(&cursor, &instance)) {
         const tdm_op *op = instance.op;
-        put_op(w, rank, &instance, &spans[instance.index], group_size);
+        bool comm = op->stream != TDM_STREAM_COMPUTE;
+        uint32_t call = comm ? w->calls.of_rank[rank][n_comms] : 0;
+        put_op(w, rank, &instance, &spans[instance.index], group_size, call);
         if (tdm_op_is_p2p(op->kind))
-            put_arrow(w, rank, op, &spans[instance.index], w->calls.of_rank[rank][n_comms]);
-        n_comms += op->stream != TDM_STREAM_COMPUTE;
+            put_arrow(w, rank, op, &spans[instance.index], call);
+        n_comms += comm;
     }
 }
 
@@ -273,6 +280,8 @@ static tdm_code put_all(writer *w, tdm_arena *scratch, tdm_error *err)
     tdm_buffer_json(&w->out, plan->name);
     TDM_PUT(&w->out, ",\"engine\":");
     tdm_buffer_json(&w->out, w->prediction->trace.engine);
+    TDM_PUT(&w->out, ",\"launch_us\":");
+    tdm_buffer_us(&w->out, to_ns(w->prediction->trace.launch_s));
     TDM_PUT(&w->out, "},\"traceEvents\":[");
     for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
         put_names(w, rank);

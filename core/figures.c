@@ -135,7 +135,8 @@ static void run_ranks(work *w, tdm_figures *f)
                             w->calls.arrived_s,
                             w->trace->launch_s,
                             w->start_s,
-                            w->end_s};
+                            w->end_s,
+                            NULL};
         tdm_rank_figures *figures = &f->ranks[rank];
         figures->rank = rank;
         figures->stage = program->role->stage;
@@ -143,16 +144,15 @@ static void run_ranks(work *w, tdm_figures *f)
         tdm_rank_passes(&run, &w->scratch, &w->passes[rank]);
         tdm_rank_comms(w->plan, rank, &run, &w->scratch, w->comms);
         add_flops(w, rank, program);
-        add_waterfall(&f->waterfall, &figures->waterfall, 1.0 / f->n_ranks);
     }
 }
 
-/* Spread of compute time over ranks, and shares of the step. */
-static void summarize_ranks(tdm_arena *scratch, tdm_figures *f)
+void tdm_figures_sum_ranks(tdm_arena *scratch, tdm_figures *f)
 {
     double *busy_s = TDM_ALLOC(scratch, double, f->n_ranks);
     double comm = 0, any = 0;
     for (uint32_t r = 0; r < f->n_ranks; r++) {
+        add_waterfall(&f->waterfall, &f->ranks[r].waterfall, 1.0 / f->n_ranks);
         busy_s[r] = f->ranks[r].compute_busy_s;
         comm += f->ranks[r].comm_busy_s;
         any += f->ranks[r].any_busy_s;
@@ -222,11 +222,11 @@ static void summarize_stages(work *w, tdm_figures *f)
     f->bubble_global = all.last_s > all.first_s ? 1 - mean_s / (all.last_s - all.first_s) : 0;
 }
 
-static void summarize_comms(tdm_arena *arena, const work *w, tdm_figures *f)
+void tdm_figures_sum_comms(tdm_arena *arena, const tdm_comm_total *totals, tdm_figures *f)
 {
     f->comms = TDM_ALLOC(arena, tdm_comm_figures, TDM_N_COMM_KEYS);
     for (uint32_t key = 0; key < TDM_N_COMM_KEYS; key++) {
-        const tdm_comm_total *total = &w->comms[key];
+        const tdm_comm_total *total = &totals[key];
         if (total->n_calls == 0)
             continue;
         f->comms[f->n_comms++] = (tdm_comm_figures){
@@ -291,9 +291,9 @@ tdm_code tdm_figures_compute(tdm_arena *arena, const tdm_plan *plan, const tdm_t
         find_step(&w);
         f.step_time_s = w.end_s - w.start_s;
         run_ranks(&w, &f);
-        summarize_ranks(&w.scratch_arena, &f);
+        tdm_figures_sum_ranks(&w.scratch_arena, &f);
         summarize_stages(&w, &f);
-        summarize_comms(arena, &w, &f);
+        tdm_figures_sum_comms(arena, w.comms, &f);
         tdm_figures_experts(plan, &f);
         if (layouts)
             add_memory(layouts, machine, &f);

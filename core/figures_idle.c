@@ -131,6 +131,11 @@ double tdm_idle_unissued_s(const tdm_sweep *sweep, double from_s, double to_s, u
         uint32_t last;
         double start_s = least(run->spans[op].start_s, to_s);
         double ready = ready_s(run, op, from_s, &last);
+        if (run->issued_s) {
+            if (run->issued_s[op] > ready && ready < start_s)
+                scratch[n++] = (tdm_stretch){ready, start_s};
+            break; /* what held up the op before is unknown */
+        }
         double issued_s = ((double)op + 1) * run->launch_s;
         if (ready < start_s && fabs(run->spans[op].start_s - issued_s) <= SAME_TIME_S) {
             scratch[n++] = (tdm_stretch){ready, start_s};
@@ -142,5 +147,7 @@ double tdm_idle_unissued_s(const tdm_sweep *sweep, double from_s, double to_s, u
     tdm_cover cover = {0};
     while (n-- > 0)
         tdm_sweep_add(&again, scratch[n].from_s, scratch[n].to_s, &cover);
-    return (double)(cover.p2p_wait_s + cover.nothing_s);
+    /* Without waits, a stage that waits for a neighbour and a host that is late look the same: the
+     * neighbour has it. */
+    return (double)(run->issued_s ? cover.nothing_s : cover.p2p_wait_s + cover.nothing_s);
 }

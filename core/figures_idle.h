@@ -12,6 +12,9 @@ typedef struct tdm_rank_run {
     const double *arrived_s; /* [call] start of the last member */
     double launch_s;
     double start_s, end_s; /* of the step */
+    /* [n_ops] when the host issued each op, -INFINITY: unknown; NULL: by launch_s. Of traces whose
+     * waits are unknown. */
+    const double *issued_s;
 } tdm_rank_run;
 
 /* A stretch of time by what communication does in it; where several ops run, the first that

@@ -52,7 +52,8 @@ static void add_idle_outside(idle_sum *sum, double from_s, double to_s, uint32_t
     }
     tdm_sweep before = sum->sweep;
     tdm_sweep_add(&sum->sweep, from_s, to_s, &cover);
-    if (next_op != TDM_NO_OP && before.run->launch_s > 0 && cover.p2p_wait_s + cover.nothing_s > 0)
+    bool issue_known = before.run->launch_s > 0 || before.run->issued_s;
+    if (next_op != TDM_NO_OP && issue_known && cover.p2p_wait_s + cover.nothing_s > 0)
         sum->issue_gap_s += tdm_idle_unissued_s(&before, from_s, to_s, next_op, sum->scratch);
     sum->outside.transfer_s += cover.transfer_s;
     sum->outside.wait_s += cover.wait_s;

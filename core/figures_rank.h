@@ -34,4 +34,10 @@ void tdm_rank_passes(const tdm_rank_run *run, tdm_rank_scratch *scratch, tdm_pas
 void tdm_rank_comms(const tdm_plan *plan, uint32_t rank, const tdm_rank_run *run,
                     const tdm_rank_scratch *scratch, tdm_comm_total *totals);
 
+/* What the figures of ranks, and step_time_s, say of the run: the mean waterfall, the spread of
+ * compute time, shares of the step. */
+void tdm_figures_sum_ranks(tdm_arena *scratch, tdm_figures *figures);
+/* The run's communication from totals [TDM_N_COMM_KEYS] over ranks. */
+void tdm_figures_sum_comms(tdm_arena *arena, const tdm_comm_total *totals, tdm_figures *figures);
+
 #endif

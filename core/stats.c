@@ -3,6 +3,7 @@
 
 #include <gsl/gsl_cdf.h>
 #include <gsl/gsl_randist.h>
+#include <gsl/gsl_sort_double.h>
 #include <gsl/gsl_statistics_double.h>
 
 #include <math.h>
@@ -60,6 +61,37 @@ void tdm_stats_dirichlet(uint64_t seed, double concentration, size_t n, double *
     gsl_rng *rng = gsl_rng_alloc(gsl_rng_mt19937); /* aborts when out of memory, as arenas do */
     gsl_rng_set(rng, (unsigned long)(seed ^ seed >> 32) & 0xFFFFFFFFul);
     gsl_ran_dirichlet(rng, n, alpha, shares);
+    gsl_rng_free(rng);
+    tdm_arena_free(&scratch);
+}
+
+double tdm_stats_quantile(double *values, size_t n, double p)
+{
+    gsl_sort(values, 1, n);
+    return gsl_stats_quantile_from_sorted_data(values, 1, n, p);
+}
+
+/* Mean of n values drawn from values [n] with replacement. */
+static double draw_mean(gsl_rng *rng, const double *values, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += values[gsl_rng_uniform_int(rng, n)];
+    return sum / (double)n;
+}
+
+void tdm_stats_bootstrap_ratio(uint64_t seed, const double *a, size_t n_a, const double *b,
+                               size_t n_b, size_t n_draws, double level, double *low, double *high)
+{
+    tdm_arena scratch = {0};
+    double *ratios = TDM_ALLOC(&scratch, double, n_draws);
+    gsl_rng *rng = gsl_rng_alloc(gsl_rng_mt19937);
+    gsl_rng_set(rng, (unsigned long)(seed ^ seed >> 32) & 0xFFFFFFFFul);
+    for (size_t i = 0; i < n_draws; i++)
+        ratios[i] = draw_mean(rng, a, n_a) / draw_mean(rng, b, n_b) - 1;
+    gsl_sort(ratios, 1, n_draws);
+    *low = gsl_stats_quantile_from_sorted_data(ratios, 1, n_draws, (1 - level) / 2);
+    *high = gsl_stats_quantile_from_sorted_data(ratios, 1, n_draws, (1 + level) / 2);
     gsl_rng_free(rng);
     tdm_arena_free(&scratch);
 }

@@ -33,4 +33,14 @@ bool tdm_stats_median_ranks(size_t n, double confidence, size_t *low, size_t *hi
  * gives the same shares. */
 void tdm_stats_dirichlet(uint64_t seed, double concentration, size_t n, double *shares);
 
+/* The value below which share p of the n values lie, interpolated; sorts them. n >= 1. */
+double tdm_stats_quantile(double *values, size_t n, double p);
+
+/* Interval that holds mean(a) / mean(b) - 1 with the given level of confidence (0.95), by the
+ * percentile bootstrap: both samples are drawn again, with replacement, n_draws times. a [n_a],
+ * b [n_b], all above 0. The same seed gives the same interval.
+ * Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3. */
+void tdm_stats_bootstrap_ratio(uint64_t seed, const double *a, size_t n_a, const double *b,
+                               size_t n_b, size_t n_draws, double level, double *low, double *high);
+
 #endif

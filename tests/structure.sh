@@ -22,8 +22,8 @@ sources() {
 
 texts() {
     sources
-    for folder in cmake docs scenarios topologies tests cli sim core .ci; do
-        [ ! -d "$folder" ] || find "$folder" -type f \( -name '*.cmake' -o -name '*.md' -o -name '*.yaml' -o \
+    for folder in cmake docs scenarios topologies rules plots tests cli sim core .ci; do
+        [ ! -d "$folder" ] || find "$folder" -type f \( -name '*.cmake' -o -name '*.md' -o -name '*.yaml' -o -name '*.gp' -o \
             -name '*.sh' -o -name 'CMakeLists.txt' -o -path '.ci/run' \)
     done | grep -v '^tests/errors/' | sort
     ls CMakeLists.txt CMakePresets.json bootstrap README.md CONTRIBUTING.md .clang-format .clang-tidy 2>/dev/null
@@ -44,6 +44,7 @@ layers() {
         library["gsl/"] = "^core/stats\\."
         library["jansson.h"] = "^cli/|^tests/"
         library["yaml.h"] = "^core/doc\\."
+        library["zlib.h"] = "^core/gzip\\."
         library["cmocka.h"] = "^tests/"
         # Which folders a folder may include from, itself aside.
         sees["core"] = " "

@@ -8,6 +8,7 @@ unset TANDEM_ROOT
 cmake --install "$build" --prefix "$scratch/prefix" >"$scratch/log" || { cat "$scratch/log"; exit 1; }
 mv "$scratch/prefix" "$scratch/moved"
 [ -f "$scratch/moved/share/tandem/scenarios/moe-30b-16gpu.yaml" ]
+[ -f "$scratch/moved/share/tandem/rules/kineto.yaml" ]
 models=$scratch/moved/share/tandem/scenarios/models
 sed 's/^description:.*/description: only here/' "$models/small-moe.yaml" >"$models/only-here.yaml"
 cd /
