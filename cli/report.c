@@ -12,8 +12,9 @@ static void print_title(const tdm_result *result, const tdm_style *style, FILE *
 {
     const tdm_scenario *scenario = &result->scenario;
     const char *before = style->markdown ? "# " : style->colours ? "\033[1m" : "";
-    fprintf(file, "%s%s%s, predicted by engine %s%s", before, scenario->name,
-            style->colours ? "\033[0m" : "", result->engine, style->markdown ? "\n\n" : "\n");
+    fprintf(file, "%s%s%s, %s %s%s", before, scenario->name, style->colours ? "\033[0m" : "",
+            result->run.device ? "carried out on device" : "predicted by engine", result->engine,
+            style->markdown ? "\n\n" : "\n");
 }
 
 static void print_header(tdm_arena *arena, const tdm_result *result, const tdm_style *style,
@@ -284,6 +285,8 @@ void tdm_report_write(tdm_arena *arena, const tdm_result *result, const tdm_verd
     if (result->step.plan.routing.n_layers > 0)
         tdm_report_routing(arena, result, style, file);
     print_efficiency(arena, result, style, file);
+    if (result->run.device)
+        tdm_report_run(arena, result, style, file);
     tdm_report_checklist(arena, result, verdicts, style, file);
 }
 

@@ -1,0 +1,260 @@
+/* executor_memory.c: the tensors of one rank: in an arena with planned addresses, or each on its
+ * own.
+ *
+ * Checked: where nothing lives there is poison, a pattern that reads as not-a-number. A tensor must
+ * find its bytes poisoned when it is born, and leaves them poisoned when it dies, its alignment's
+ * tail and the guards around the arena included: so a write before birth, after death or past the
+ * end is found by the next that looks, and a read of such bytes spoils the result. */
+#include "executor.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GUARD_BYTES = 16 * (int)TDM_ALIGNMENT };
+
+/* As a number: a quiet NaN. */
+static const uint32_t POISON = 0x7FDEAD5Au;
+
+typedef struct place {
+    const tdm_kind *kind;
+    uint32_t layer;
+} place;
+
+struct tdm_exec_memory {
+    const tdm_plan *plan;
+    const tdm_layout *layout;
+    tdm_exec_placement placement;
+    unsigned char *allocation, *arena; /* guards included; without them */
+    void **apart;                      /* [n_offsets] tensors with allocations of their own */
+    place *const *places;              /* [n_chunks][n_positions] */
+    uint64_t *born_bytes, *died_bytes; /* [n_ops] counted while it ran */
+    uint64_t *end_bytes;               /* [n_ops] highest byte of what was born */
+};
+
+/* ---- poison ---- */
+
+static void poison(unsigned char *from, uint64_t bytes)
+{
+    for (uint64_t i = 0; i < bytes; i += sizeof POISON)
+        memcpy(from + i, &POISON, bytes - i < sizeof POISON ? bytes - i : sizeof POISON);
+}
+
+static bool is_poison(const unsigned char *from, uint64_t bytes)
+{
+    for (uint64_t i = 0; i < bytes; i += sizeof POISON)
+        if (memcmp(from + i, &POISON, bytes - i < sizeof POISON ? bytes - i : sizeof POISON) != 0)
+            return false;
+    return true;
+}
+
+/* ---- setting up ---- */
+
+static place *places_of(tdm_arena *arena, const tdm_plan *plan, const tdm_chunk *chunk)
+{
+    place *places = TDM_ALLOC(arena, place, chunk->n_positions);
+    uint32_t n = 0;
+    for (uint32_t b = 0; b < chunk->n_blocks; b++)
+        for (uint32_t i = 0; i < chunk->blocks[b].count; i++)
+            places[n++] =
+                (place){&plan->kinds[chunk->blocks[b].kind], chunk->blocks[b].first_layer + i};
+    return places;
+}
+
+static tdm_code allocate(tdm_exec_memory *m, tdm_error *err)
+{
+    bool apart = m->placement == TDM_EXEC_APART;
+    uint64_t guard = m->placement == TDM_EXEC_CHECKED ? GUARD_BYTES : 0;
+    uint64_t bytes = apart ? m->layout->static_bytes : m->layout->arena_bytes;
+    void *memory = NULL;
+    if (posix_memalign(&memory, TDM_ALIGNMENT, bytes + 2 * guard) != 0)
+        return tdm_error_add(err, TDM_E_INFEASIBLE,
+                             "rank %" PRIu32 ": no %" PRIu64 " bytes for its arena",
+                             m->layout->rank, bytes);
+    m->allocation = memory;
+    m->arena = m->allocation + guard;
+    if (guard > 0)
+        poison(m->allocation, bytes + 2 * guard);
+    memset(m->arena, 0, m->layout->static_bytes);
+    return TDM_OK;
+}
+
+tdm_code tdm_exec_memory_open(tdm_arena *arena, const tdm_plan *plan, const tdm_layout *layout,
+                              tdm_exec_placement placement, tdm_exec_memory **memory,
+                              tdm_error *err)
+{
+    tdm_exec_memory *m = TDM_ALLOC(arena, tdm_exec_memory, 1);
+    const tdm_role *role = &plan->roles[plan->role_of[layout->rank]];
+    *m = (tdm_exec_memory){.plan = plan, .layout = layout, .placement = placement};
+    place **places = TDM_ALLOC(arena, place *, role->n_chunks);
+    for (uint32_t c = 0; c < role->n_chunks; c++)
+        places[c] = places_of(arena, plan, &role->chunks[c]);
+    m->places = places;
+    if (placement == TDM_EXEC_APART)
+        m->apart = TDM_ALLOC(arena, void *, layout->n_offsets);
+    if (placement != TDM_EXEC_ARENA) {
+        uint32_t n_ops = tdm_plan_n_ops(plan, layout->rank);
+        m->born_bytes = TDM_ALLOC(arena, uint64_t, n_ops);
+        m->died_bytes = TDM_ALLOC(arena, uint64_t, n_ops);
+        m->end_bytes = TDM_ALLOC(arena, uint64_t, n_ops);
+    }
+    tdm_code code = allocate(m, err);
+    if (code == TDM_OK)
+        *memory = m;
+    return code;
+}
+
+void tdm_exec_memory_close(tdm_exec_memory *m)
+{
+    for (uint64_t i = 0; m->apart && i < m->layout->n_offsets; i++)
+        free(m->apart[i]);
+    free(m->allocation);
+}
+
+void *tdm_exec_memory_statics(tdm_exec_memory *m)
+{
+    return m->arena;
+}
+
+/* ---- ops ---- */
+
+/* The tensor that a ref means: its index, and how many bytes it has on this rank. */
+static uint64_t find_tensor(const tdm_exec_memory *m, const tdm_instance *in, const tdm_ref *ref,
+                            uint64_t *bytes)
+{
+    uint32_t position = in->position + (ref->next ? 1 : 0), microbatch = in->pass.microbatch;
+    const place *at = &m->places[in->pass.chunk][position];
+    tdm_size size = at->kind->slots[ref->slot].bytes;
+    uint64_t tokens =
+        size.per_token > 0 ? tdm_plan_tokens(m->plan, m->layout->rank, at->layer, microbatch) : 0;
+    *bytes = tdm_size_eval(size, tokens);
+    return tdm_layout_index(m->layout, in->pass.chunk, microbatch, position, ref->slot);
+}
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return tdm_ceil_div(bytes, TDM_ALIGNMENT) * TDM_ALIGNMENT;
+}
+
+static tdm_code fault(const tdm_exec_memory *m, const tdm_exec_op *op, const tdm_ref *ref,
+                      const char *what, tdm_error *err)
+{
+    const tdm_instance *in = op->instance;
+    const place *at = &m->places[in->pass.chunk][in->position + (ref->next ? 1 : 0)];
+    return tdm_error_add(err, TDM_E_INTERNAL,
+                         "rank %" PRIu32 ": op %s (%s mb %" PRIu32 ", layer %" PRIu32
+                         "): tensor %s %s",
+                         op->rank, in->op->name, tdm_pass_kind_name(in->pass.kind),
+                         in->pass.microbatch, in->layer, at->kind->slots[ref->slot].name, what);
+}
+
+static tdm_code bear(tdm_exec_memory *m, const tdm_exec_op *op, const tdm_ref *ref, uint64_t tensor,
+                     uint64_t bytes, tdm_error *err)
+{
+    uint32_t index = op->instance->index;
+    uint64_t end = m->layout->offsets[tensor] + aligned(bytes);
+    m->born_bytes[index] += bytes;
+    if (bytes > 0 && end > m->end_bytes[index])
+        m->end_bytes[index] = end;
+    if (m->placement == TDM_EXEC_CHECKED) {
+        if (bytes > 0 && !is_poison(m->arena + m->layout->offsets[tensor], aligned(bytes)))
+            return fault(m, op, ref, "is born where something was written that nobody owns", err);
+        return TDM_OK;
+    }
+    if (m->apart[tensor])
+        return fault(m, op, ref, "is born twice", err);
+    m->apart[tensor] = malloc(bytes > 0 ? bytes : 1);
+    if (!m->apart[tensor])
+        return fault(m, op, ref, "finds no memory", err);
+    poison(m->apart[tensor], bytes);
+    return TDM_OK;
+}
+
+tdm_code tdm_exec_memory_enter(tdm_exec_memory *m, tdm_exec_op *op, tdm_error *err)
+{
+    const tdm_op *what = op->instance->op;
+    for (uint32_t i = 0; i < what->n_refs; i++) {
+        uint64_t bytes, tensor = find_tensor(m, op->instance, &what->refs[i], &bytes);
+        if (what->refs[i].birth && m->placement != TDM_EXEC_ARENA) {
+            tdm_code code = bear(m, op, &what->refs[i], tensor, bytes, err);
+            if (code != TDM_OK)
+                return code;
+        }
+        bool born = m->layout->offsets[tensor] != UINT64_MAX;
+        op->tensors[i].bytes = bytes;
+        op->tensors[i].data = m->apart ? m->apart[tensor]
+                              : born   ? m->arena + m->layout->offsets[tensor]
+                                       : NULL;
+        if (!op->tensors[i].data)
+            return fault(m, op, &what->refs[i], "is used where it does not live", err);
+    }
+    return TDM_OK;
+}
+
+tdm_code tdm_exec_memory_leave(tdm_exec_memory *m, const tdm_exec_op *op, tdm_error *err)
+{
+    const tdm_op *what = op->instance->op;
+    for (uint32_t i = 0; i < what->n_refs && m->placement != TDM_EXEC_ARENA; i++) {
+        if (!what->refs[i].death)
+            continue;
+        uint64_t bytes, tensor = find_tensor(m, op->instance, &what->refs[i], &bytes);
+        m->died_bytes[op->instance->index] += bytes;
+        if (m->apart) {
+            free(m->apart[tensor]);
+            m->apart[tensor] = NULL;
+            continue;
+        }
+        unsigned char *data = op->tensors[i].data;
+        if (!is_poison(data + bytes, aligned(bytes) - bytes))
+            return fault(m, op, &what->refs[i], "was written past its end", err);
+        poison(data, bytes);
+    }
+    return TDM_OK;
+}
+
+/* ---- after a step ---- */
+
+static tdm_code check_rest(const tdm_exec_memory *m, tdm_error *err)
+{
+    const tdm_layout *l = m->layout;
+    if (m->placement == TDM_EXEC_CHECKED) {
+        if (!is_poison(m->allocation, GUARD_BYTES) ||
+            !is_poison(m->arena + l->arena_bytes, GUARD_BYTES))
+            return tdm_error_add(err, TDM_E_INTERNAL,
+                                 "rank %" PRIu32 ": something was written outside the arena",
+                                 l->rank);
+        if (!is_poison(m->arena + l->static_bytes, l->arena_bytes - l->static_bytes))
+            return tdm_error_add(
+                err, TDM_E_INTERNAL,
+                "rank %" PRIu32
+                ": after the step something lives or was written where nothing lives",
+                l->rank);
+    }
+    for (uint64_t i = 0; m->apart && i < l->n_offsets; i++)
+        if (m->apart[i])
+            return tdm_error_add(err, TDM_E_INTERNAL,
+                                 "rank %" PRIu32 ": a tensor outlives the step", l->rank);
+    return TDM_OK;
+}
+
+tdm_code tdm_exec_memory_settle(tdm_exec_memory *m, const tdm_program *program,
+                                tdm_exec_count *count, tdm_error *err)
+{
+    if (m->placement == TDM_EXEC_ARENA)
+        return TDM_OK;
+    tdm_exec_count c = {.live_peak_bytes = m->layout->static_bytes,
+                        .arena_bytes = m->layout->static_bytes};
+    uint64_t live = m->layout->static_bytes;
+    for (uint32_t op = 0; op < program->n_ops; op++) {
+        live += m->born_bytes[op];
+        c.live_peak_bytes = live > c.live_peak_bytes ? live : c.live_peak_bytes;
+        live -= m->died_bytes[op];
+        c.arena_bytes = m->end_bytes[op] > c.arena_bytes ? m->end_bytes[op] : c.arena_bytes;
+        m->born_bytes[op] = m->died_bytes[op] = m->end_bytes[op] = 0;
+    }
+    if (m->placement == TDM_EXEC_APART)
+        c.arena_bytes = 0;
+    if (count)
+        *count = c;
+    return check_rest(m, err);
+}
