@@ -16,21 +16,17 @@ tdm_code tdm_host_check(const tdm_plan *plan, tdm_error *err)
 }
 
 tdm_code tdm_host_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
-                       tdm_host_watch *watch, void *context, tdm_host **host,
+                       uint32_t n_steps, tdm_host_watch *watch, void *context, tdm_host **host,
                        tdm_exec_device *device, tdm_error *err)
 {
     (void)arena;
     (void)programs;
+    (void)n_steps;
     (void)watch;
     (void)context;
     (void)host;
     (void)device;
     return tdm_host_check(plan, err);
-}
-
-void tdm_host_close(tdm_host *host)
-{
-    (void)host;
 }
 
 double tdm_host_loss(const tdm_host *host, uint32_t step)

@@ -60,7 +60,7 @@ typedef struct tdm_exec_device {
     void *self;
     bool has_memory; /* works on tensors */
     /* Once for every rank before the first step, with its weights, gradients and optimizer state in
-     * the layout's order (NULL without memory). */
+     * the layout's order, each tensor aligned (NULL without memory). */
     tdm_code (*begin)(void *self, uint32_t rank, void *statics, tdm_error *err);
     /* Carries out an op that is no communication, and sets done_s. */
     tdm_code (*compute)(void *self, tdm_exec_op *op, tdm_error *err);

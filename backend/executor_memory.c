@@ -242,9 +242,11 @@ tdm_code tdm_exec_memory_settle(tdm_exec_memory *m, const tdm_program *program,
 {
     if (m->placement == TDM_EXEC_ARENA)
         return TDM_OK;
-    tdm_exec_count c = {.live_peak_bytes = m->layout->static_bytes,
-                        .arena_bytes = m->layout->static_bytes};
-    uint64_t live = m->layout->static_bytes;
+    uint64_t statics[TDM_N_CLASSES], live = 0;
+    tdm_layout_static(m->plan, m->layout->rank, statics); /* without what alignment takes */
+    for (uint32_t k = 0; k < TDM_N_CLASSES; k++)
+        live += statics[k];
+    tdm_exec_count c = {.live_peak_bytes = live, .arena_bytes = m->layout->static_bytes};
     for (uint32_t op = 0; op < program->n_ops; op++) {
         live += m->born_bytes[op];
         c.live_peak_bytes = live > c.live_peak_bytes ? live : c.live_peak_bytes;

@@ -84,8 +84,8 @@ static tdm_code open_host(session *s, tdm_error *err)
     if (code == TDM_OK)
         code = check_room(s, layouts, err);
     if (code == TDM_OK)
-        code = tdm_host_open(s->arena, s->plan, s->job.programs, NULL, NULL, &s->host, &s->device,
-                             err);
+        code = tdm_host_open(s->arena, s->plan, s->job.programs, s->job.n_steps, NULL, NULL,
+                             &s->host, &s->device, err);
     s->job.layouts = layouts;
     s->job.pace = 1;
     if (s->options->check_memory)
@@ -185,7 +185,5 @@ tdm_code tdm_backend_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machi
     tdm_code code = is_paced(options) ? open_paced(&s, err) : open_host(&s, err);
     if (code == TDM_OK)
         code = run_steps(&s, trace, report, err);
-    if (s.host)
-        tdm_host_close(s.host);
     return code;
 }

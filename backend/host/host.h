@@ -24,11 +24,10 @@ const char *tdm_host_absent(void);
 /* What of the plan has no kernel or cannot be computed here; all of it at once. */
 tdm_code tdm_host_check(const tdm_plan *plan, tdm_error *err);
 
-/* programs [n_roles]; watch may be NULL. */
+/* programs [n_roles]; at most n_steps steps; watch may be NULL. */
 tdm_code tdm_host_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
-                       tdm_host_watch *watch, void *context, tdm_host **host,
+                       uint32_t n_steps, tdm_host_watch *watch, void *context, tdm_host **host,
                        tdm_exec_device *device, tdm_error *err);
-void tdm_host_close(tdm_host *host);
 
 /* Mean loss over the tokens of a step's global batch, and the gradient's norm; NAN: none. */
 double tdm_host_loss(const tdm_host *host, uint32_t step);
