@@ -43,6 +43,7 @@ struct executor {
     exec_rank *ranks; /* [world] */
     uint32_t n_ranks, step;
     tdm_exec_clock clock;
+    pthread_attr_t attributes;
     pthread_mutex_t gate_mutex;
     pthread_cond_t gate;
     bool open; /* the step has begun */
@@ -261,18 +262,22 @@ static void *host_main(void *argument)
 
 /* ---- steps ---- */
 
+/* Small stacks are kept by the C library for the next step's threads; kernels need little. */
+enum { STACK_BYTES = 512 * 1024 };
+
 static bool start_rank(exec_rank *rank)
 {
+    const pthread_attr_t *how = &rank->e->attributes;
     for (uint32_t s = 0; s < TDM_N_STREAMS; s++) {
         exec_stream *stream = &rank->streams[s];
         stream->n_issued = stream->n_done = 0;
         if (rank->program->n_on_stream[s] == 0)
             continue;
-        if (pthread_create(&stream->thread, NULL, stream_main, stream) != 0)
+        if (pthread_create(&stream->thread, how, stream_main, stream) != 0)
             return false;
         stream->started = true;
     }
-    rank->started = pthread_create(&rank->host, NULL, host_main, rank) == 0;
+    rank->started = pthread_create(&rank->host, how, host_main, rank) == 0;
     return rank->started;
 }
 
@@ -387,6 +392,8 @@ tdm_code tdm_execute(tdm_arena *arena, const tdm_exec_job *job, tdm_trace *trace
                   .err = err};
     e.ranks = TDM_ALLOC(arena, exec_rank, e.n_ranks);
     atomic_init(&e.failed, false);
+    pthread_attr_init(&e.attributes);
+    pthread_attr_setstacksize(&e.attributes, STACK_BYTES);
     pthread_mutex_init(&e.gate_mutex, NULL);
     pthread_cond_init(&e.gate, NULL);
     pthread_mutex_init(&e.error_mutex, NULL);
@@ -398,6 +405,7 @@ tdm_code tdm_execute(tdm_arena *arena, const tdm_exec_job *job, tdm_trace *trace
         run_step(&e, &traces[e.step], counts);
     }
     close_ranks(&e, n_open);
+    pthread_attr_destroy(&e.attributes);
     pthread_mutex_destroy(&e.error_mutex);
     pthread_cond_destroy(&e.gate);
     pthread_mutex_destroy(&e.gate_mutex);

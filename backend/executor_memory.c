@@ -4,10 +4,14 @@
  * Checked: where nothing lives there is poison, a pattern that reads as not-a-number. A tensor must
  * find its bytes poisoned when it is born, and leaves them poisoned when it dies, its alignment's
  * tail and the guards around the arena included: so a write before birth, after death or past the
- * end is found by the next that looks, and a read of such bytes spoils the result. */
+ * end is found by the next that looks, and a read of such bytes spoils the result.
+ *
+ * The op that gives bytes back in program order may end before another stream has read them: nobody
+ * takes the bytes before both have ended. So a tensor is over with the last use to end. */
 #include "executor.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,22 +32,30 @@ struct tdm_exec_memory {
     unsigned char *allocation, *arena; /* guards included; without them */
     void **apart;                      /* [n_offsets] tensors with allocations of their own */
     place *const *places;              /* [n_chunks][n_positions] */
+    const uint32_t *uses;              /* [n_offsets] refs to the tensor in a step */
+    atomic_uint *left;                 /* [n_offsets] of these, to come */
     uint64_t *born_bytes, *died_bytes; /* [n_ops] counted while it ran */
     uint64_t *end_bytes;               /* [n_ops] highest byte of what was born */
 };
 
 /* ---- poison ---- */
 
+/* The byte of the pattern at an address: tensors begin at multiples of its four. */
+static unsigned char poison_at(const unsigned char *at)
+{
+    return (unsigned char)(POISON >> 8 * ((uintptr_t)at % sizeof POISON));
+}
+
 static void poison(unsigned char *from, uint64_t bytes)
 {
-    for (uint64_t i = 0; i < bytes; i += sizeof POISON)
-        memcpy(from + i, &POISON, bytes - i < sizeof POISON ? bytes - i : sizeof POISON);
+    for (uint64_t i = 0; i < bytes; i++)
+        from[i] = poison_at(from + i);
 }
 
 static bool is_poison(const unsigned char *from, uint64_t bytes)
 {
-    for (uint64_t i = 0; i < bytes; i += sizeof POISON)
-        if (memcmp(from + i, &POISON, bytes - i < sizeof POISON ? bytes - i : sizeof POISON) != 0)
+    for (uint64_t i = 0; i < bytes; i++)
+        if (from[i] != poison_at(from + i))
             return false;
     return true;
 }
@@ -59,6 +71,36 @@ static place *places_of(tdm_arena *arena, const tdm_plan *plan, const tdm_chunk 
             places[n++] =
                 (place){&plan->kinds[chunk->blocks[b].kind], chunk->blocks[b].first_layer + i};
     return places;
+}
+
+/* The tensor that a ref means: its index, and how many bytes it has on this rank. */
+static uint64_t find_tensor(const tdm_exec_memory *m, const tdm_instance *in, const tdm_ref *ref,
+                            uint64_t *bytes)
+{
+    uint32_t position = in->position + (ref->next ? 1 : 0), microbatch = in->pass.microbatch;
+    const place *at = &m->places[in->pass.chunk][position];
+    tdm_size size = at->kind->slots[ref->slot].bytes;
+    uint64_t tokens =
+        size.per_token > 0 ? tdm_plan_tokens(m->plan, m->layout->rank, at->layer, microbatch) : 0;
+    *bytes = tdm_size_eval(size, tokens);
+    return tdm_layout_index(m->layout, in->pass.chunk, microbatch, position, ref->slot);
+}
+
+/* Counts the uses of every tensor in a step. */
+static void count_uses(tdm_arena *arena, tdm_exec_memory *m)
+{
+    uint32_t *uses = TDM_ALLOC(arena, uint32_t, m->layout->n_offsets);
+    tdm_cursor cursor;
+    tdm_cursor_init(&cursor, m->plan, m->layout->rank);
+    for (tdm_instance in; tdm_cursor_next(&cursor, &in);)
+        for (uint32_t i = 0; i < in.op->n_refs; i++) {
+            uint64_t bytes;
+            uses[find_tensor(m, &in, &in.op->refs[i], &bytes)]++;
+        }
+    m->uses = uses;
+    m->left = TDM_ALLOC(arena, atomic_uint, m->layout->n_offsets);
+    for (uint64_t i = 0; i < m->layout->n_offsets; i++)
+        atomic_init(&m->left[i], uses[i]);
 }
 
 static tdm_code allocate(tdm_exec_memory *m, tdm_error *err)
@@ -97,6 +139,7 @@ tdm_code tdm_exec_memory_open(tdm_arena *arena, const tdm_plan *plan, const tdm_
         m->born_bytes = TDM_ALLOC(arena, uint64_t, n_ops);
         m->died_bytes = TDM_ALLOC(arena, uint64_t, n_ops);
         m->end_bytes = TDM_ALLOC(arena, uint64_t, n_ops);
+        count_uses(arena, m);
     }
     tdm_code code = allocate(m, err);
     if (code == TDM_OK)
@@ -117,19 +160,6 @@ void *tdm_exec_memory_statics(tdm_exec_memory *m)
 }
 
 /* ---- ops ---- */
-
-/* The tensor that a ref means: its index, and how many bytes it has on this rank. */
-static uint64_t find_tensor(const tdm_exec_memory *m, const tdm_instance *in, const tdm_ref *ref,
-                            uint64_t *bytes)
-{
-    uint32_t position = in->position + (ref->next ? 1 : 0), microbatch = in->pass.microbatch;
-    const place *at = &m->places[in->pass.chunk][position];
-    tdm_size size = at->kind->slots[ref->slot].bytes;
-    uint64_t tokens =
-        size.per_token > 0 ? tdm_plan_tokens(m->plan, m->layout->rank, at->layer, microbatch) : 0;
-    *bytes = tdm_size_eval(size, tokens);
-    return tdm_layout_index(m->layout, in->pass.chunk, microbatch, position, ref->slot);
-}
 
 static uint64_t aligned(uint64_t bytes)
 {
@@ -191,25 +221,33 @@ tdm_code tdm_exec_memory_enter(tdm_exec_memory *m, tdm_exec_op *op, tdm_error *e
     return TDM_OK;
 }
 
+/* The last use of a tensor has ended. */
+static tdm_code bury(tdm_exec_memory *m, const tdm_exec_op *op, uint32_t ref, uint64_t tensor,
+                     uint64_t bytes, tdm_error *err)
+{
+    if (m->apart) {
+        free(m->apart[tensor]);
+        m->apart[tensor] = NULL;
+        return TDM_OK;
+    }
+    unsigned char *data = op->tensors[ref].data;
+    if (!is_poison(data + bytes, aligned(bytes) - bytes))
+        return fault(m, op, &op->instance->op->refs[ref], "was written past its end", err);
+    poison(data, bytes);
+    return TDM_OK;
+}
+
 tdm_code tdm_exec_memory_leave(tdm_exec_memory *m, const tdm_exec_op *op, tdm_error *err)
 {
     const tdm_op *what = op->instance->op;
+    tdm_code code = TDM_OK;
     for (uint32_t i = 0; i < what->n_refs && m->placement != TDM_EXEC_ARENA; i++) {
-        if (!what->refs[i].death)
-            continue;
         uint64_t bytes, tensor = find_tensor(m, op->instance, &what->refs[i], &bytes);
-        m->died_bytes[op->instance->index] += bytes;
-        if (m->apart) {
-            free(m->apart[tensor]);
-            m->apart[tensor] = NULL;
-            continue;
-        }
-        unsigned char *data = op->tensors[i].data;
-        if (!is_poison(data + bytes, aligned(bytes) - bytes))
-            return fault(m, op, &what->refs[i], "was written past its end", err);
-        poison(data, bytes);
+        m->died_bytes[op->instance->index] += what->refs[i].death ? bytes : 0;
+        if (atomic_fetch_sub(&m->left[tensor], 1) == 1 && code == TDM_OK)
+            code = bury(m, op, i, tensor, bytes, err);
     }
-    return TDM_OK;
+    return code;
 }
 
 /* ---- after a step ---- */
@@ -254,6 +292,8 @@ tdm_code tdm_exec_memory_settle(tdm_exec_memory *m, const tdm_program *program,
         c.arena_bytes = m->end_bytes[op] > c.arena_bytes ? m->end_bytes[op] : c.arena_bytes;
         m->born_bytes[op] = m->died_bytes[op] = m->end_bytes[op] = 0;
     }
+    for (uint64_t i = 0; i < m->layout->n_offsets; i++)
+        atomic_store(&m->left[i], m->uses[i]);
     if (m->placement == TDM_EXEC_APART)
         c.arena_bytes = 0;
     if (count)
