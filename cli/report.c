@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- header ---- */
 
@@ -56,9 +57,14 @@ static void print_header(tdm_arena *arena, const tdm_result *result, const tdm_s
         &table, "%s, %" PRIu32 " microbatches of %" PRIu32 " x %" PRIu32 " tokens per replica",
         plan->schedule, plan->num_microbatches, plan->micro_batch_size, plan->seq_length);
     tdm_table_cell(&table, "evidence");
-    tdm_table_cell(&table, "worst grade of the numbers used: %s (device: %s, topology: %s)",
-                   tdm_grade_name(result->grade), tdm_grade_name(tdm_cost_grade(&scenario->device)),
-                   tdm_grade_name(scenario->topology.grade));
+    if (result->run.device && result->grade == TDM_GRADE_MEASURED)
+        tdm_table_cell(&table, "measured, %" PRIu32 " ranks on this machine's %ld cores",
+                       mesh->world, sysconf(_SC_NPROCESSORS_ONLN));
+    else
+        tdm_table_cell(&table, "worst grade of the numbers used: %s (device: %s, topology: %s)",
+                       tdm_grade_name(result->grade),
+                       tdm_grade_name(tdm_cost_grade(&scenario->device)),
+                       tdm_grade_name(scenario->topology.grade));
     tdm_table_print(&table, style, file);
 }
 

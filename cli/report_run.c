@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 /* Steps have rows of their own while they are few; beyond that the first and the last ones. */
 enum { MOST_ROWS = 10 };
@@ -32,13 +33,12 @@ void tdm_report_run(tdm_arena *arena, const tdm_result *result, const tdm_style 
     for (uint32_t i = 0; i < run->n_steps; i++)
         if (i < MOST_ROWS / 2 || i + MOST_ROWS / 2 >= run->n_steps)
             add_step(&table, run, i);
+    bool paced = strcmp(run->device, "paced") == 0;
     const char *remark =
-        run->pace > 1 || run->pace < 1
-            ? tdm_arena_printf(arena,
-                               "(%g times slower than the times shown; ops up to %.3f ms late)",
-                               run->pace, 1e3 * run->late_s)
+        paced ? tdm_arena_printf(arena, "(%g real seconds for one shown; ops up to %.3f ms late)",
+                                 run->pace, 1e3 * run->late_s)
         : run->memory_checked ? "(memory as planned, to the byte)"
-                              : NULL;
+                              : "";
     tdm_style_heading(
         style, file,
         tdm_arena_printf(arena, "Steps on device %s, transport %s", run->device, run->transport),
