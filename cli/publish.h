@@ -16,4 +16,9 @@ typedef struct tdm_publish_options {
 int tdm_publish(tdm_arena *arena, const tdm_publish_options *options, const tdm_result *result,
                 tdm_error *err);
 
+/* Runs the plan in a text file, as `tandem plan` prints it, and prints and writes what there is to
+ * say without a machine: steps, trace, plan. Returns the exit code. */
+int tdm_run_text(tdm_arena *arena, const char *path, const tdm_run_options *run,
+                 const tdm_publish_options *options);
+
 #endif

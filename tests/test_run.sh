@@ -107,4 +107,24 @@ rm -r runs/small-16rank-host
 losses >one
 agree sixteen one || fail "16 ranks and 1 rank differ: $(paste sixteen one)"
 
+# ---- a plan from text ----
+"$tandem" plan small-16rank-host >plan.txt
+run 0 plan.txt --check-memory
+says out "Steps on device host, transport threads"
+awk '/^ *[123] / { print $(NF - 1) }' out >text
+agree sixteen text || fail "scenario and plan text differ: $(paste sixteen text)"
+for file in plan.txt trace.json ops.csv; do
+    [ -s "runs/small-16rank-host/$file" ] || fail "no $file"
+done
+cmp -s plan.txt runs/small-16rank-host/plan.txt || fail "another plan than was read"
+run 2 plan.txt --set parallel.tp=1
+says err "run: plan.txt is a plan already: --set needs a scenario"
+run 2 plan.txt --device paced
+says err "run: plan.txt is a plan without a machine, which --device paced takes its times from: give a scenario"
+run 2 plan.txt --format json
+says err "run: plan.txt is a plan: its steps are printed as text or md on standard output"
+sed "s/ memory activation / memory activatoin /" plan.txt >typo.txt
+run 2 typo.txt
+says err "the host device has no kernel for memory 'activatoin' of moe-layer"
+
 [ "$bad" -eq 0 ]

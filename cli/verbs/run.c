@@ -12,6 +12,7 @@ typedef struct arguments {
     tdm_publish_options publish;
     tdm_run_options run;
     const char *steps, *pace;
+    const char *plan_text; /* the operand, when it is no scenario */
 } arguments;
 
 /* A whole number from 1 to `most`, all of the text. */
@@ -56,6 +57,19 @@ static int check(tdm_arena *arena, const tdm_cli_strings *operands, arguments *a
     if (paced && a->run.check_memory)
         return tdm_cli_complain(TDM_E_INVALID, "run: --check-memory is for --device host: the "
                                                "paced device has no memory");
+    if (tdm_cli_is_plan_text(operands->items[0])) {
+        if (a->predict.n_sets > 0)
+            return tdm_cli_complain(TDM_E_INVALID,
+                                    "run: %s is a plan already: --set needs a scenario",
+                                    operands->items[0]);
+        if (paced)
+            return tdm_cli_complain(
+                TDM_E_INVALID,
+                "run: %s is a plan without a machine, which --device paced takes "
+                "its times from: give a scenario",
+                operands->items[0]);
+        a->plan_text = operands->items[0];
+    }
     int code =
         a->steps ? take_count("--steps", a->steps, MOST_STEPS, &a->run.n_steps) : TDM_CLI_GO_ON;
     if (code == TDM_CLI_GO_ON && a->pace)
@@ -129,7 +143,9 @@ static int run(int argc, char **argv)
     arguments a = {.publish = {.verb = "run", .format = "text"},
                    .run = {.device = "host", .transport = "threads", .n_steps = 3}};
     int code = parse(&arena, argc, argv, &a);
-    if (code == TDM_CLI_GO_ON) {
+    if (code == TDM_CLI_GO_ON && a.plan_text) {
+        code = tdm_run_text(&arena, a.plan_text, &a.run, &a.publish);
+    } else if (code == TDM_CLI_GO_ON) {
         tdm_result *result = TDM_ALLOC(&arena, tdm_result, 1);
         tdm_error *err = TDM_ALLOC(&arena, tdm_error, 1);
         code = tdm_predict(&arena, &a.predict, result, err) == TDM_OK
@@ -142,7 +158,7 @@ static int run(int argc, char **argv)
 
 const tdm_verb tdm_verb_run = {
     .name = "run",
-    .usage = "SCENARIO [options]",
+    .usage = "SCENARIO|PLAN [options]",
     .summary = "carry a plan out on this machine: real numerics, or the planned times",
     .run = run,
 };
