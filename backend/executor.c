@@ -89,16 +89,17 @@ static void wake_all(executor *e)
     e->job->transport->stop(e->job->transport->self);
 }
 
-/* Keeps the first failure and ends all threads. */
+/* Keeps the first failure and ends all threads. what NULL: there was no memory to say. */
 static void fail(executor *e, tdm_code code, const tdm_error *what)
 {
     pthread_mutex_lock(&e->error_mutex);
     bool first = e->code == TDM_OK;
     if (first) {
         e->code = code;
-        tdm_error_add(e->err, code, "%.*s",
-                      what->length > 0 ? (int)what->length - 1 : 0, /* without its newline */
-                      what->text);
+        if (what && what->length > 0)
+            tdm_error_add(e->err, code, "%.*s", (int)what->length - 1, what->text); /* no newline */
+        else
+            tdm_error_add(e->err, code, "out of memory");
     }
     pthread_mutex_unlock(&e->error_mutex);
     if (first) {
@@ -215,6 +216,8 @@ static void *stream_main(void *argument)
     const tdm_program *p = rank->program;
     tdm_error *err = calloc(1, sizeof *err);
     await_gate(e);
+    if (!err)
+        fail(e, TDM_E_INTERNAL, NULL);
     for (uint32_t i = 0; err && i < p->n_on_stream[s->id]; i++) {
         uint32_t index = p->on_stream[s->id][i];
         tdm_exec_op op = {

@@ -62,6 +62,11 @@ tdm_code tdm_host_check(const tdm_plan *plan, tdm_error *err)
                              "training.grad_dtype: %s: the host device computes in fp32 (try --set "
                              "training.grad_dtype=fp32)",
                              tdm_dtype_name(plan->training.grad_dtype));
+    if (plan->mesh.etp != 1 && plan->model.num_experts > 0)
+        code = tdm_error_add(err, TDM_E_INVALID,
+                             "parallel.expert_tensor_parallel_size: %u: the host device computes "
+                             "whole experts only (set it to 1)",
+                             plan->mesh.etp);
     for (uint32_t k = 0; k < plan->n_kinds; k++)
         for (uint32_t p = 0; p < TDM_N_PASS_KINDS; p++)
             if (check_template(&plan->kinds[k].templates[p], &plan->kinds[k], (tdm_pass_kind)p,
