@@ -61,6 +61,10 @@ const char *tdm_cli_root(tdm_arena *arena);
  * of that name below root, as `tandem list scenarios` prints it. Root may be NULL. */
 const char *tdm_cli_scenario(tdm_arena *arena, const char *root, const char *operand);
 
+/* Whether the file is a plan rather than a scenario. What comes out of a pipe can be read only
+ * once: it is a scenario. */
+bool tdm_cli_is_plan_text(const char *path);
+
 /* Prints the collected messages on standard error and returns err's code as exit code
  * (TDM_E_INTERNAL when it holds none). */
 int tdm_cli_fail(const tdm_error *err);

@@ -126,3 +126,18 @@ int tdm_cli_finish(int code)
         return code;
     return tdm_cli_complain(TDM_E_INTERNAL, "standard output: %s", strerror(errno));
 }
+
+bool tdm_cli_is_plan_text(const char *path)
+{
+    static const char magic[] = "tandem-plan ";
+    char start[sizeof magic - 1];
+    struct stat status;
+    if (stat(path, &status) != 0 || !S_ISREG(status.st_mode))
+        return false;
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return false;
+    size_t n = fread(start, 1, sizeof start, file);
+    fclose(file);
+    return n == sizeof start && memcmp(start, magic, n) == 0;
+}

@@ -276,6 +276,7 @@ static void add_ops(maker *m)
             errors[m->c->n_op_errors++] = fabs(tdm_compare_error(mean_a, mean_b));
     }
     if (m->c->n_op_errors > 0) {
+        tdm_stats_sort(errors, m->c->n_op_errors);
         m->c->op_error_median = tdm_stats_quantile(errors, m->c->n_op_errors, 0.5);
         m->c->op_error_p95 = tdm_stats_quantile(errors, m->c->n_op_errors, 0.95);
     }

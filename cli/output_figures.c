@@ -183,6 +183,27 @@ static json_t *targets(const tdm_result *result, const tdm_verdict *verdicts)
     return list;
 }
 
+/* What was carried out; figures and trace are those of step `traced_step`. */
+static json_t *run_of(const tdm_run_report *run)
+{
+    json_t *o = json_object(), *list = json_array();
+    set_text(o, "device", run->device);
+    set_text(o, "transport", run->transport);
+    set_real(o, "pace", run->pace);
+    set_real(o, "late_s", run->late_s);
+    json_object_set_new(o, "memory_checked", json_boolean(run->memory_checked));
+    json_object_set_new(o, "traced_step", json_integer(run->traced_step));
+    for (uint32_t i = 0; i < run->n_steps; i++) {
+        json_t *step = json_object();
+        set_real(step, "step_time_s", run->steps[i].step_s);
+        set_real(step, "loss", run->steps[i].loss);
+        set_real(step, "grad_norm", run->steps[i].grad_norm);
+        json_array_append_new(list, step);
+    }
+    json_object_set_new(o, "steps", list);
+    return o;
+}
+
 json_t *tdm_output_figures_json(const tdm_result *result, const tdm_verdict *verdicts)
 {
     const tdm_figures *figures = &result->step.figures;
@@ -204,6 +225,8 @@ json_t *tdm_output_figures_json(const tdm_result *result, const tdm_verdict *ver
     json_object_set_new(document, "forward_only", forward);
     json_object_set_new(document, "ranks", ranks(figures));
     json_object_set_new(document, "targets", targets(result, verdicts));
+    if (result->run.device)
+        json_object_set_new(document, "run", run_of(&result->run));
     return document;
 }
 

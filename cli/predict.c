@@ -23,10 +23,17 @@ static tdm_code ride(tdm_arena *arena, const char *engine, const tdm_machine *ma
 }
 
 static tdm_code run_plan(tdm_arena *arena, const tdm_result *result, const tdm_layout *layouts,
-                         tdm_prediction *p, tdm_error *err)
+                         const tdm_run_options *run, tdm_run_report *report, tdm_prediction *p,
+                         tdm_error *err)
 {
-    return ride(arena, result->engine, &result->machine, &p->plan, layouts, &p->trace, &p->figures,
-                err);
+    if (!run)
+        return ride(arena, result->engine, &result->machine, &p->plan, layouts, &p->trace,
+                    &p->figures, err);
+    tdm_code code = tdm_backend_run(arena, &p->plan, &result->machine, run, &p->trace, report, err);
+    if (code != TDM_OK)
+        return code;
+    return tdm_figures_compute(arena, &p->plan, &p->trace, layouts, &result->machine, &p->figures,
+                               err);
 }
 
 tdm_code tdm_predict_on(tdm_arena *arena, const tdm_result *result, const tdm_machine *machine,
@@ -97,7 +104,8 @@ static tdm_code write_plan_text(tdm_arena *arena, tdm_result *result, tdm_error 
     return code;
 }
 
-static tdm_code predict_step(tdm_arena *arena, tdm_result *result, tdm_error *err)
+static tdm_code predict_step(tdm_arena *arena, const tdm_run_options *run, tdm_result *result,
+                             tdm_error *err)
 {
     const tdm_scenario *scenario = &result->scenario;
     tdm_code code = tdm_lower(arena, scenario, scenario->schedule, scenario->num_microbatches,
@@ -106,18 +114,22 @@ static tdm_code predict_step(tdm_arena *arena, tdm_result *result, tdm_error *er
         result->step.plan.programs = tdm_programs_of(arena, &result->step.plan);
         code = tdm_verify_plan(&result->step.plan, &result->verified, err);
     }
+    if (code == TDM_OK && run)
+        code = tdm_backend_check(&result->step.plan, run, err);
     if (code == TDM_OK)
         code = write_plan_text(arena, result, err);
     if (code == TDM_OK)
         code = lay_out(arena, result, err);
     if (code == TDM_OK)
-        code = run_plan(arena, result, result->layouts, &result->step, err);
+        code = run_plan(arena, result, result->layouts, run, &result->run, &result->step, err);
     return code;
 }
 
 /* The latency of a forward pass: one microbatch, forward only, on the same machine and engine. */
-static tdm_code predict_forward(tdm_arena *arena, tdm_result *result, tdm_error *err)
+static tdm_code predict_forward(tdm_arena *arena, const tdm_run_options *run, tdm_result *result,
+                                tdm_error *err)
 {
+    tdm_run_report ignored;
     tdm_verify_report report;
     tdm_code code =
         tdm_lower(arena, &result->scenario, "forward-only", 1, &result->forward.plan, err);
@@ -126,7 +138,7 @@ static tdm_code predict_forward(tdm_arena *arena, tdm_result *result, tdm_error 
         code = tdm_verify_plan(&result->forward.plan, &report, err);
     }
     if (code == TDM_OK)
-        code = run_plan(arena, result, NULL, &result->forward, err);
+        code = run_plan(arena, result, NULL, run, &ignored, &result->forward, err);
     if (code != TDM_OK)
         return code;
     result->forward.figures.forward_latency_s = result->forward.figures.step_time_s;
@@ -151,11 +163,13 @@ tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options
                             tdm_result *result, tdm_error *err)
 {
     result->engine = options->engine;
+    const tdm_run_options *run = options->run;
     result->machine = tdm_machine_of(arena, &result->scenario, options->repetition);
-    tdm_code code = predict_step(arena, result, err);
+    tdm_code code = predict_step(arena, run, result, err);
     if (code == TDM_OK)
-        code = predict_forward(arena, result, err);
-    result->grade = worst_grade(result);
+        code = predict_forward(arena, run, result, err);
+    bool computed = run && strcmp(run->device, "host") == 0; /* uses no number of a device's file */
+    result->grade = computed ? TDM_GRADE_MEASURED : worst_grade(result);
     return code;
 }
 

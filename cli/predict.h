@@ -2,6 +2,7 @@
 #ifndef TDM_PREDICT_H
 #define TDM_PREDICT_H
 
+#include "backend/backend.h"
 #include "core/figures.h"
 #include "core/verify.h"
 
@@ -10,8 +11,9 @@ typedef struct tdm_predict_options {
     const char *scenario_path;
     const char *const *sets; /* [n_sets] "key=value" */
     size_t n_sets;
-    const char *engine;  /* "sim" or "analytic" */
-    uint32_t repetition; /* of the scenario's perturbation, from 0 */
+    const char *engine; /* "sim", "analytic", or a device that runs the plan: "host", "paced" */
+    const tdm_run_options *run; /* of a device */
+    uint32_t repetition;        /* of the scenario's perturbation, from 0 */
 } tdm_predict_options;
 
 /* One plan, simulated. */
@@ -33,6 +35,7 @@ typedef struct tdm_result {
     size_t plan_text_bytes;
     uint64_t plan_hash; /* FNV-1a of plan_text */
     tdm_grade grade;    /* the worst of all numbers used */
+    tdm_run_report run; /* of the step; without a device: nothing was run */
 } tdm_result;
 
 /* Loads, lowers, verifies, lays out, runs, measures. `result` must stay where it is: parts point at

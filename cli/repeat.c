@@ -41,12 +41,6 @@ static tdm_code compute(tdm_arena *arena, void *context, uint32_t i, void *resul
     return code;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
 static tdm_spread spread_of(const tdm_repeat *r, uint32_t figure, double *column)
 {
     size_t low, high;
@@ -54,7 +48,7 @@ static tdm_spread spread_of(const tdm_repeat *r, uint32_t figure, double *column
         column[i] = r->values[(size_t)i * r->n_figures + figure];
     if (isnan(column[0]))
         return (tdm_spread){NAN, NAN, NAN, NAN, NAN, NAN, NAN};
-    qsort(column, r->n, sizeof *column, by_value);
+    tdm_stats_sort(column, r->n);
     bool known = tdm_stats_median_ranks(r->n, CONFIDENCE, &low, &high);
     return (tdm_spread){.median = tdm_stats_quantile(column, r->n, 0.5),
                         .low = known ? column[low - 1] : (double)NAN,

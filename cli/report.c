@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- header ---- */
 
@@ -12,8 +13,9 @@ static void print_title(const tdm_result *result, const tdm_style *style, FILE *
 {
     const tdm_scenario *scenario = &result->scenario;
     const char *before = style->markdown ? "# " : style->colours ? "\033[1m" : "";
-    fprintf(file, "%s%s%s, predicted by engine %s%s", before, scenario->name,
-            style->colours ? "\033[0m" : "", result->engine, style->markdown ? "\n\n" : "\n");
+    fprintf(file, "%s%s%s, %s %s%s", before, scenario->name, style->colours ? "\033[0m" : "",
+            result->run.device ? "carried out on device" : "predicted by engine", result->engine,
+            style->markdown ? "\n\n" : "\n");
 }
 
 /* What is left of a line behind the longest name. */
@@ -80,9 +82,14 @@ void tdm_report_header(tdm_arena *arena, const tdm_result *result, const tdm_sty
         &table, "%s, %" PRIu32 " microbatches of %" PRIu32 " x %" PRIu32 " tokens per replica",
         plan->schedule, plan->num_microbatches, plan->micro_batch_size, plan->seq_length);
     tdm_table_cell(&table, "evidence");
-    tdm_table_cell(&table, "worst grade of the numbers used: %s (device: %s, topology: %s)",
-                   tdm_grade_name(result->grade), tdm_grade_name(tdm_cost_grade(&scenario->device)),
-                   tdm_grade_name(scenario->topology.grade));
+    if (result->run.device && result->grade == TDM_GRADE_MEASURED)
+        tdm_table_cell(&table, "measured, %" PRIu32 " ranks on this machine's %ld cores",
+                       mesh->world, sysconf(_SC_NPROCESSORS_ONLN));
+    else
+        tdm_table_cell(&table, "worst grade of the numbers used: %s (device: %s, topology: %s)",
+                       tdm_grade_name(result->grade),
+                       tdm_grade_name(tdm_cost_grade(&scenario->device)),
+                       tdm_grade_name(scenario->topology.grade));
     add_perturbation(arena, result, &table);
     tdm_table_print(&table, style, file);
 }
@@ -310,6 +317,8 @@ void tdm_report_write(tdm_arena *arena, const tdm_result *result, const tdm_verd
     if (result->step.plan.routing.n_layers > 0)
         tdm_report_routing(arena, result, style, file);
     print_efficiency(arena, result, style, file);
+    if (result->run.device)
+        tdm_report_run(arena, result, style, file);
     tdm_report_checklist(arena, result, verdicts, style, file);
 }
 

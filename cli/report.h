@@ -24,6 +24,8 @@ void tdm_report_memory(tdm_arena *arena, const tdm_result *result, const tdm_sty
 /* What routing costs: of plans with experts. */
 void tdm_report_routing(tdm_arena *arena, const tdm_result *result, const tdm_style *style,
                         FILE *file);
+/* The steps that were carried out: of runs on a device. */
+void tdm_report_run(tdm_arena *arena, const tdm_result *result, const tdm_style *style, FILE *file);
 /* A count with blanks between groups of three digits: "89 553". */
 const char *tdm_report_count(tdm_arena *arena, double value);
 /* figure,value,unit: one row per scalar figure. */

@@ -65,10 +65,9 @@ void tdm_stats_dirichlet(uint64_t seed, double concentration, size_t n, double *
     tdm_arena_free(&scratch);
 }
 
-double tdm_stats_quantile(double *values, size_t n, double p)
+void tdm_stats_sort(double *values, size_t n)
 {
     gsl_sort(values, 1, n);
-    return gsl_stats_quantile_from_sorted_data(values, 1, n, p);
 }
 
 /* Mean of n values drawn from values [n] with replacement. */

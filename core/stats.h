@@ -33,8 +33,8 @@ bool tdm_stats_median_ranks(size_t n, double confidence, size_t *low, size_t *hi
  * gives the same shares. */
 void tdm_stats_dirichlet(uint64_t seed, double concentration, size_t n, double *shares);
 
-/* The value below which share p of the n values lie, interpolated; sorts them. n >= 1. */
-double tdm_stats_quantile(double *values, size_t n, double p);
+/* Puts values [n] in ascending order. */
+void tdm_stats_sort(double *values, size_t n);
 
 /* Interval that holds mean(a) / mean(b) - 1 with the given level of confidence (0.95), by the
  * percentile bootstrap: both samples are drawn again, with replacement, n_draws times. a [n_a],

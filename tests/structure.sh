@@ -22,7 +22,7 @@ sources() {
 
 texts() {
     sources
-    for folder in cmake docs scenarios topologies rules plots tests cli sim core .ci; do
+    for folder in cmake docs scenarios topologies rules plots tests cli sim backend core .ci; do
         [ ! -d "$folder" ] || find "$folder" -type f \( -name '*.cmake' -o -name '*.md' -o -name '*.yaml' -o -name '*.gp' -o \
             -name '*.sh' -o -name 'CMakeLists.txt' -o -path '.ci/run' \)
     done | grep -v '^tests/errors/' | sort
@@ -42,6 +42,7 @@ layers() {
         # Which files may see which library: prefix of the header, pattern of the file.
         library["simgrid/"] = "^sim/"
         library["gsl/"] = "^core/stats\\."
+        library["cblas.h"] = "^backend/host/"
         library["jansson.h"] = "^cli/|^tests/"
         library["yaml.h"] = "^core/doc\\."
         library["zlib.h"] = "^core/gzip\\."
@@ -184,6 +185,7 @@ self_test() {
     expect layers cli/x.c '#include <simgrid/engine.h>\n' || bad=1
     expect layers core/x.c '#include <gsl/gsl_spline.h>\n' || bad=1
     expect layers core/x.c '#include <jansson.h>\n' || bad=1
+    expect layers backend/x.c '#include <cblas.h>\n' || bad=1
     expect layers core/x.c '#include <yaml.h>\n' || bad=1
     expect layers cli/x.c '#include <curl/curl.h>\n' || bad=1
     expect layers core/x.c '#define H "a.h"\n#include H\n' || bad=1

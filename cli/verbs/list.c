@@ -1,5 +1,6 @@
 /* list.c: `tandem list`: what there is to build scenarios from, and which engines this build has.
  */
+#include "backend/backend.h"
 #include "cli.h"
 #include "core/collective.h"
 #include "core/doc.h"
@@ -55,11 +56,18 @@ static const char *const section_names[] = {"schedules",  "collectives", "fabric
 
 static section list_engines(tdm_arena *arena)
 {
-    section all = {.name = "engines", .n = 2, .entries = TDM_ALLOC(arena, entry, 2)};
-    const char *missing = tdm_sim_missing();
+    section all = {.name = "engines", .n = 4, .entries = TDM_ALLOC(arena, entry, 4)};
+    const char *missing = tdm_sim_missing(), *no_host = tdm_host_missing();
     all.entries[0] = (entry){"analytic", "ready",
                              "list scheduling over the plan, no contention between operations"};
     all.entries[1] =
+        (entry){"host", no_host ? "missing" : "ready",
+                no_host ? no_host : "real execution in fp32, ranks as threads (tandem run)"};
+    all.entries[2] =
+        (entry){"paced", "ready",
+                "real execution of threads and waits, kernels sleep their planned time "
+                "(tandem run --device paced)"};
+    all.entries[3] =
         (entry){"sim", missing ? "missing" : "ready",
                 missing ? missing : "discrete-event simulation with contention (SimGrid)"};
     return all;

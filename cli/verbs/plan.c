@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 typedef struct arguments {
     const char *path, *output;
@@ -63,23 +62,6 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
     return TDM_CLI_GO_ON;
 }
 
-/* Whether the file is a plan rather than a scenario. What comes out of a pipe can be read only
- * once: it is a scenario. */
-static bool is_plan_text(const char *path)
-{
-    static const char magic[] = "tandem-plan ";
-    char start[sizeof magic - 1];
-    struct stat status;
-    if (stat(path, &status) != 0 || !S_ISREG(status.st_mode))
-        return false;
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return false;
-    size_t n = fread(start, 1, sizeof start, file);
-    fclose(file);
-    return n == sizeof start && memcmp(start, magic, n) == 0;
-}
-
 static tdm_code lower(tdm_arena *arena, const arguments *a, const char *root, subject *s,
                       tdm_error *err)
 {
@@ -103,7 +85,7 @@ static tdm_code lower(tdm_arena *arena, const arguments *a, const char *root, su
 static int load(tdm_arena *arena, const arguments *a, subject *s, tdm_error *err)
 {
     tdm_code code;
-    if (is_plan_text(a->path)) {
+    if (tdm_cli_is_plan_text(a->path)) {
         if (a->sets.n > 0 || a->forward_only)
             return tdm_cli_complain(
                 TDM_E_INVALID,

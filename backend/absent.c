@@ -1,0 +1,52 @@
+/* absent.c: stands in for the host device where OpenBLAS is not installed. */
+#include "host/host.h"
+
+#include <math.h>
+
+const char *tdm_host_absent(void)
+{
+    return "the host device needs OpenBLAS, which was not found at build time; install it "
+           "(apt-get install libopenblas-dev), build again, or use --device paced";
+}
+
+tdm_code tdm_host_check(const tdm_plan *plan, tdm_error *err)
+{
+    (void)plan;
+    return tdm_error_add(err, TDM_E_INVALID, "%s", tdm_host_absent());
+}
+
+tdm_code tdm_host_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
+                       uint32_t n_steps, tdm_host_watch *watch, void *context, tdm_host **host,
+                       tdm_exec_device *device, tdm_error *err)
+{
+    (void)arena;
+    (void)programs;
+    (void)n_steps;
+    (void)watch;
+    (void)context;
+    (void)host;
+    (void)device;
+    return tdm_host_check(plan, err);
+}
+
+double tdm_host_loss(const tdm_host *host, uint32_t step)
+{
+    (void)host;
+    (void)step;
+    return NAN;
+}
+
+double tdm_host_grad_norm(const tdm_host *host, uint32_t step)
+{
+    return tdm_host_loss(host, step);
+}
+
+uint64_t tdm_host_global(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *param,
+                         uint32_t rank, uint64_t local)
+{
+    (void)plan;
+    (void)kind;
+    (void)param;
+    (void)rank;
+    return local;
+}

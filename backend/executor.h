@@ -1,0 +1,138 @@
+/* executor.h: carries out the programs of ranks: a thread per stream in use, and one that issues
+ * ops in program order, as a real rank's host thread does. What an op does is the device's
+ * business, what moves between ranks the transport's. Private to backend/. */
+#ifndef TDM_EXECUTOR_H
+#define TDM_EXECUTOR_H
+
+#include "../core/layout.h"
+#include "../core/trace.h"
+
+#include <time.h>
+
+enum { TDM_EXEC_MAX_REFS = 16 };
+
+/* Time within a step, in seconds of the plan: real time since the origin over the pace. */
+typedef struct tdm_exec_clock {
+    struct timespec origin;
+    double pace;
+} tdm_exec_clock;
+
+double tdm_exec_now(const tdm_exec_clock *clock);
+void tdm_exec_sleep_until(const tdm_exec_clock *clock, double time_s);
+
+typedef struct tdm_exec_tensor {
+    void *data;
+    uint64_t bytes;
+} tdm_exec_tensor;
+
+/* An op that is carried out. */
+typedef struct tdm_exec_op {
+    const tdm_exec_clock *clock;
+    uint32_t rank, step;
+    const tdm_instance *instance;
+    double ready_s; /* when all it waits for was done, and it was issued */
+    double done_s;  /* when it counts as done for those who wait for it: set by the device */
+    tdm_exec_tensor tensors[TDM_EXEC_MAX_REFS]; /* of its refs */
+} tdm_exec_op;
+
+/* A stretch of fp32 numbers that a communication op moves. The shard of member i is the i-th run of
+ * ceil(count / n) numbers of the whole. */
+typedef struct tdm_exec_segment {
+    const float *in; /* what this member gives: the whole, or its shard of an all-gather */
+    float *out;      /* where it wants the result: the whole, or its shard of a reduce-scatter */
+    uint64_t count;  /* of the whole */
+} tdm_exec_segment;
+
+/* What a communication op moves on one rank. Every member has the same segments. All-to-all has
+ * one, with rows of `row` numbers: sent[src * n + dst] of them, in order of the peers. */
+typedef struct tdm_exec_transfer {
+    const tdm_exec_segment *segments;
+    uint32_t n_segments;
+    bool largest; /* all-reduce: the largest instead of the sum */
+    const uint32_t *sent;
+    bool back; /* all-to-all: along the transpose of `sent` */
+    uint64_t row;
+    tdm_exec_segment one; /* room for a single segment */
+} tdm_exec_transfer;
+
+typedef struct tdm_exec_device {
+    const char *name;
+    void *self;
+    bool has_memory; /* works on tensors */
+    /* Once for every rank before the first step, with its weights, gradients and optimizer state in
+     * the layout's order, each tensor aligned (NULL without memory). */
+    tdm_code (*begin)(void *self, uint32_t rank, void *statics, tdm_error *err);
+    /* Carries out an op that is no communication, and sets done_s. */
+    tdm_code (*compute)(void *self, tdm_exec_op *op, tdm_error *err);
+    /* What the communication op moves; NULL: devices without memory. */
+    tdm_code (*transfer)(void *self, const tdm_exec_op *op, tdm_exec_transfer *transfer,
+                         tdm_error *err);
+    /* All members have come, the last was ready at latest_s, and the data has moved: sets done_s.
+     */
+    void (*moved)(void *self, tdm_exec_op *op, double latest_s);
+} tdm_exec_device;
+
+typedef struct tdm_exec_transport {
+    const char *name;
+    void *self;
+    /* Waits for all members of the op's communicator, moves the data (transfer NULL: none), and
+     * says when the last member was ready. False when it was stopped. */
+    bool (*carry)(void *self, const tdm_exec_op *op, uint32_t user,
+                  const tdm_exec_transfer *transfer, double *latest_s);
+    /* Wakes all that wait; they give up. */
+    void (*stop)(void *self);
+} tdm_exec_transport;
+
+/* Ranks as threads of this process. */
+tdm_code tdm_threads_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
+                          tdm_exec_transport *transport, tdm_error *err);
+void tdm_threads_close(tdm_exec_transport *transport);
+
+typedef enum tdm_exec_placement {
+    TDM_EXEC_ARENA,   /* one allocation per rank, of the planned size, with planned addresses */
+    TDM_EXEC_CHECKED, /* the same with guards, poison where nothing lives, and a count */
+    TDM_EXEC_APART    /* an allocation of its own for every tensor, and a count */
+} tdm_exec_placement;
+
+typedef struct tdm_exec_job {
+    const tdm_plan *plan;
+    const tdm_program *programs; /* [n_roles] */
+    const tdm_layout *layouts;   /* [world] with offsets; NULL for devices without memory */
+    const tdm_exec_device *device;
+    const tdm_exec_transport *transport;
+    tdm_exec_placement placement;
+    uint32_t n_steps;
+    double pace;
+    double launch_s; /* of issuing one op, in plan time; 0: as fast as it goes */
+} tdm_exec_job;
+
+typedef struct tdm_exec_count {
+    uint64_t live_peak_bytes; /* in program order, static tensors included */
+    uint64_t arena_bytes;     /* highest byte used; 0 where tensors lie apart */
+} tdm_exec_count;
+
+/* Runs all steps. traces [n_steps] get spans of their own. counts [world] may be NULL; they are
+ * filled unless the placement is ARENA. */
+tdm_code tdm_execute(tdm_arena *arena, const tdm_exec_job *job, tdm_trace *traces,
+                     tdm_exec_count *counts, tdm_error *err);
+
+/* ---- memory of one rank: executor_memory.c ---- */
+
+typedef struct tdm_exec_memory tdm_exec_memory;
+
+/* Fails when memory is out. */
+tdm_code tdm_exec_memory_open(tdm_arena *arena, const tdm_plan *plan, const tdm_layout *layout,
+                              tdm_exec_placement placement, tdm_exec_memory **memory,
+                              tdm_error *err);
+void tdm_exec_memory_close(tdm_exec_memory *memory);
+void *tdm_exec_memory_statics(tdm_exec_memory *memory);
+/* Before an op: its tensors are found, those born in it get their bytes. After it: those that die
+ * in it give them back. Fail when a check finds a fault. */
+tdm_code tdm_exec_memory_enter(tdm_exec_memory *memory, tdm_exec_op *op, tdm_error *err);
+tdm_code tdm_exec_memory_leave(tdm_exec_memory *memory, const tdm_exec_op *op, tdm_error *err);
+/* After a step, with no op running: nothing lives, nothing was written where nothing lives. Counts
+ * what `program` used. */
+tdm_code tdm_exec_memory_settle(tdm_exec_memory *memory, const tdm_program *program,
+                                tdm_exec_count *count, tdm_error *err);
+
+#endif

@@ -1,0 +1,40 @@
+/* host.h: the device that computes: fp32 on this machine's cores, a kernel for every op of a plan.
+ */
+#ifndef TDM_HOST_H
+#define TDM_HOST_H
+
+#include "../executor.h"
+
+typedef struct tdm_host tdm_host;
+
+/* A piece of a reduced gradient as the optimizer takes it, before clipping: numbers
+ * [first, first + count) of the rank's parameter. Called from the rank's own threads. */
+typedef struct tdm_host_piece {
+    uint32_t rank, step, layer;
+    const tdm_kind *kind;
+    const tdm_param *param;
+    uint64_t first, count;
+    const float *gradient; /* [count] */
+} tdm_host_piece;
+typedef void tdm_host_watch(void *context, const tdm_host_piece *piece);
+
+/* NULL when built in; otherwise what is missing and how to get it. */
+const char *tdm_host_absent(void);
+
+/* What of the plan has no kernel or cannot be computed here; all of it at once. */
+tdm_code tdm_host_check(const tdm_plan *plan, tdm_error *err);
+
+/* programs [n_roles]; at most n_steps steps; watch may be NULL. */
+tdm_code tdm_host_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
+                       uint32_t n_steps, tdm_host_watch *watch, void *context, tdm_host **host,
+                       tdm_exec_device *device, tdm_error *err);
+
+/* Mean loss over the tokens of a step's global batch, and the gradient's norm; NAN: none. */
+double tdm_host_loss(const tdm_host *host, uint32_t step);
+double tdm_host_grad_norm(const tdm_host *host, uint32_t step);
+
+/* Place of element `local` of a rank's parameter in the parameter of the whole model. */
+uint64_t tdm_host_global(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *param,
+                         uint32_t rank, uint64_t local);
+
+#endif

@@ -1,0 +1,117 @@
+/* params.c: the parameters of a rank: how they lie in the model's, and their initial values. */
+#include "parts.h"
+
+#include <string.h>
+
+static bool is(const tdm_param *param, const char *name)
+{
+    return strcmp(param->name, name) == 0;
+}
+
+/* Sections of columns, each shared out over TP. */
+static void share_columns(host_shape *shape, uint64_t a, uint64_t b, uint64_t c, uint32_t tp,
+                          uint32_t part)
+{
+    const uint64_t widths[3] = {a / tp, b / tp, c / tp};
+    shape->n_parts = tp;
+    shape->part = part;
+    shape->replicated_tp = false;
+    shape->columns = 0;
+    for (shape->n_sections = 0; shape->n_sections < 3 && widths[shape->n_sections] > 0;) {
+        shape->width[shape->n_sections] = widths[shape->n_sections];
+        shape->columns += widths[shape->n_sections++];
+    }
+}
+
+static void share_rows(host_shape *shape, uint64_t rows, uint64_t columns, uint32_t parts,
+                       uint32_t part)
+{
+    shape->row0 = rows / parts * part;
+    shape->columns = shape->width[0] = columns;
+    shape->replicated_tp = false;
+}
+
+/* The dense half and the ends. Returns false for a name that is none of theirs. */
+static bool dense_shape(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *p,
+                        uint32_t part, host_shape *shape)
+{
+    const tdm_model *m = &plan->model;
+    uint32_t tp = plan->mesh.tp;
+    uint64_t h = m->hidden_size, d = m->kv_channels, q = m->num_attention_heads * d,
+             kv = m->num_query_groups * d;
+    bool shared = strncmp(p->name, "shared.", 7) == 0;
+    uint64_t f = shared ? m->moe_shared_expert_intermediate_size : m->ffn_hidden_size;
+    uint64_t up = m->swiglu ? f : 0;
+    (void)kind;
+    if (is(p, "qkv") || is(p, "qkv.bias")) {
+        share_columns(shape, q, kv, kv, tp, part);
+        shape->fan_in = h;
+    } else if (is(p, "proj")) {
+        share_rows(shape, q, h, tp, part);
+        shape->fan_in = q;
+    } else if (is(p, "proj.bias")) {
+        shape->fan_in = q;
+    } else if (is(p, "fc1") || is(p, "fc1.bias") || is(p, "shared.fc1") ||
+               is(p, "shared.fc1.bias")) {
+        share_columns(shape, f, up, 0, tp, part);
+        shape->fan_in = h;
+    } else if (is(p, "fc2") || is(p, "shared.fc2")) {
+        share_rows(shape, f, h, tp, part);
+        shape->fan_in = f;
+    } else if (is(p, "fc2.bias") || is(p, "shared.fc2.bias")) {
+        shape->fan_in = f;
+    } else if (is(p, "words")) {
+        share_rows(shape, m->vocab_size, h, tp, part);
+        shape->fan_in = h;
+    } else if (is(p, "sinks")) {
+        share_rows(shape, m->num_attention_heads, 1, tp, part);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+host_shape host_shape_of(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *p,
+                         uint32_t rank)
+{
+    const tdm_model *m = &plan->model;
+    tdm_group tp = tdm_mesh_group(&plan->mesh, TDM_GROUP_TP, rank);
+    host_shape shape = {.columns = p->count,
+                        .n_sections = 1,
+                        .n_parts = 1,
+                        .width = {p->count},
+                        .replicated_tp = true};
+    if (p->expert) {
+        tdm_group ep = tdm_mesh_group(&plan->mesh, TDM_GROUP_EP, rank);
+        uint64_t n_local = m->num_experts / ep.size;
+        share_rows(&shape, m->num_experts, p->count / n_local, ep.size, tdm_group_index(&ep, rank));
+        shape.fan_in = strncmp(p->name, "fc1", 3) == 0 ? m->hidden_size : m->moe_ffn_hidden_size;
+    } else if (!dense_shape(plan, kind, p, tdm_group_index(&tp, rank), &shape)) {
+        bool gate = strncmp(p->name, "gate", 4) == 0, places = is(p, "positions");
+        shape.fan_in = gate || places ? m->hidden_size : 0;
+        shape.start = 1; /* of a norm; its shift is set apart */
+    }
+    return shape;
+}
+
+uint64_t host_shape_global(const host_shape *shape, uint64_t local)
+{
+    uint64_t row = local / shape->columns, column = local % shape->columns;
+    uint64_t before = 0, all = shape->columns * shape->n_parts;
+    for (uint32_t i = 0; i < shape->n_sections; i++) {
+        if (column < shape->width[i]) {
+            column += before * shape->n_parts + shape->part * shape->width[i];
+            break;
+        }
+        column -= shape->width[i];
+        before += shape->width[i];
+    }
+    return (shape->row0 + row) * all + column;
+}
+
+uint64_t tdm_host_global(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *param,
+                         uint32_t rank, uint64_t local)
+{
+    host_shape shape = host_shape_of(plan, kind, param, rank);
+    return host_shape_global(&shape, local);
+}

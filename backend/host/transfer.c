@@ -1,0 +1,78 @@
+/* transfer.c: what a communication op moves: by its kind, the tensors that it reads and writes; in
+ * the optimizer's pass, lists of parameters by its name. */
+#include "parts.h"
+
+#include <string.h>
+
+/* Ops on lists of parameters, and which these are. */
+static const struct {
+    const char *name;
+    bool sync_tp, embedding, dense, expert;
+} lists[] = {
+    {.name = "grads.replicated", .sync_tp = true}, {.name = "grads.embedding", .embedding = true},
+    {.name = "grads.dense", .dense = true},        {.name = "grads.experts", .expert = true},
+    {.name = "weights.dense", .dense = true},      {.name = "weights.experts", .expert = true},
+};
+
+static tdm_exec_segment segment_of(const host_param *p, tdm_op_kind kind)
+{
+    tdm_exec_segment s = {.in = p->gradient, .out = p->gradient, .count = p->param->count};
+    if (kind == TDM_OP_REDUCE_SCATTER)
+        s.out = p->gradient + p->first;
+    if (kind == TDM_OP_ALL_GATHER) {
+        s.in = p->weight + p->first;
+        s.out = p->weight;
+    }
+    return s;
+}
+
+/* False when the op's name is none of the list's. */
+static bool list_params(const host_call *c, tdm_exec_transfer *t)
+{
+    const host_rank *rank = c->rank;
+    for (size_t i = 0; i < TDM_COUNT(lists); i++) {
+        if (strcmp(lists[i].name, c->op->name) != 0)
+            continue;
+        tdm_exec_segment *segments = rank->segments + i * rank->n_params;
+        t->segments = segments;
+        for (uint32_t k = 0; k < rank->n_params; k++) {
+            const tdm_param *p = rank->params[k].param;
+            if ((lists[i].sync_tp && p->sync_tp) || (lists[i].embedding && p->embedding) ||
+                (lists[i].dense && !p->expert) || (lists[i].expert && p->expert))
+                segments[t->n_segments++] = segment_of(&rank->params[k], c->op->kind);
+        }
+        return true;
+    }
+    return false;
+}
+
+static void exchange(const host_call *c, tdm_exec_transfer *t)
+{
+    t->sent = tdm_plan_sent(c->plan, c->rank->rank, c->in->layer, c->in->pass.microbatch);
+    t->back = c->op->u.collective.a2a == TDM_A2A_COMBINE;
+    t->row = c->op->u.collective.token_bytes / sizeof(float);
+}
+
+tdm_code host_transfer(const host_call *c, tdm_exec_transfer *t, tdm_error *err)
+{
+    if (c->in->pass.kind == TDM_PASS_O) {
+        if (strcmp(c->op->name, "norm.reduce") == 0) {
+            t->one = (tdm_exec_segment){&c->rank->norm, &c->rank->norm, 1};
+        } else if (!list_params(c, t)) {
+            return tdm_error_add(err, TDM_E_INVALID,
+                                 "the host device does not know what op %s moves", c->op->name);
+        }
+    } else {
+        uint32_t last = c->op->n_refs - 1, whole = c->op->kind == TDM_OP_ALL_GATHER ? last : 0;
+        t->one = (tdm_exec_segment){host_f32(c, 0), host_f32(c, last),
+                                    c->tensors[whole].bytes / sizeof(float)};
+        t->largest = strcmp(c->op->name, "loss.max.reduce") == 0;
+        if (c->op->kind == TDM_OP_ALL_TO_ALL)
+            exchange(c, t);
+    }
+    if (!t->segments) {
+        t->segments = &t->one;
+        t->n_segments = 1;
+    }
+    return TDM_OK;
+}

@@ -1,0 +1,237 @@
+/* threads.c: the transport between ranks that are threads of this process. The members of a
+ * communicator meet, each sees what the others brought, each does its share of the work, and they
+ * meet again before anybody leaves. Sums go in order of the members, whoever comes when: the same
+ * run gives the same bits. */
+#include "executor.h"
+
+#include "../core/engine.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+typedef struct meeting {
+    uint64_t id;
+    uint32_t n_members, n_arrived;
+    uint64_t n_met; /* times that all have come together */
+    double latest_s, result_s;
+    const tdm_exec_transfer **brought; /* [n_members] */
+    pthread_mutex_t mutex;
+    pthread_cond_t all_here;
+} meeting;
+
+typedef struct threads {
+    meeting *meetings; /* [n_meetings] */
+    uint32_t n_meetings;
+    meeting ***seats; /* [world][user] */
+    const tdm_plan *plan;
+    atomic_bool stopped;
+} threads;
+
+/* Waits for all members; the last lets the others go. Returns when the last was ready. */
+static bool meet(threads *t, meeting *m, double ready_s, double *latest_s)
+{
+    pthread_mutex_lock(&m->mutex);
+    uint64_t number = m->n_met;
+    m->latest_s = m->n_arrived == 0 || ready_s > m->latest_s ? ready_s : m->latest_s;
+    if (++m->n_arrived == m->n_members) {
+        m->n_arrived = 0;
+        m->n_met++;
+        m->result_s = m->latest_s;
+        pthread_cond_broadcast(&m->all_here);
+    }
+    while (m->n_met == number && !atomic_load(&t->stopped))
+        pthread_cond_wait(&m->all_here, &m->mutex);
+    bool met = m->n_met != number;
+    *latest_s = m->result_s;
+    pthread_mutex_unlock(&m->mutex);
+    return met;
+}
+
+/* ---- moving data ---- */
+
+typedef struct range {
+    uint64_t from, to;
+} range;
+
+static range shard_of(uint64_t count, uint32_t n, uint32_t i)
+{
+    uint64_t run = tdm_ceil_div(count, n), from = i * run, to = from + run;
+    return (range){from < count ? from : count, to < count ? to : count};
+}
+
+/* Sum or largest of one shard over the members, in their order; each number is read from all before
+ * `to_all` writes it. */
+static void reduce_shard(const meeting *m, uint32_t segment, range r, bool largest, float *out,
+                         bool to_all)
+{
+    for (uint64_t i = r.from; i < r.to; i++) {
+        float sum = m->brought[0]->segments[segment].in[i];
+        for (uint32_t k = 1; k < m->n_members; k++) {
+            float value = m->brought[k]->segments[segment].in[i];
+            sum = !largest ? sum + value : value > sum ? value : sum;
+        }
+        for (uint32_t k = 0; to_all && k < m->n_members; k++)
+            m->brought[k]->segments[segment].out[i] = sum;
+        if (!to_all)
+            out[i - r.from] = sum;
+    }
+}
+
+static void gather(const meeting *m, uint32_t segment, uint32_t me)
+{
+    const tdm_exec_segment *mine = &m->brought[me]->segments[segment];
+    for (uint32_t k = 0; k < m->n_members; k++) {
+        range r = shard_of(mine->count, m->n_members, k);
+        const float *from = m->brought[k]->segments[segment].in;
+        if (from != mine->out + r.from && r.to > r.from)
+            memcpy(mine->out + r.from, from, (r.to - r.from) * sizeof *from);
+    }
+}
+
+/* Rows that go from src to dst. */
+static uint64_t rows_between(const tdm_exec_transfer *t, uint32_t n, uint32_t src, uint32_t dst)
+{
+    return t->back ? t->sent[dst * n + src] : t->sent[src * n + dst];
+}
+
+static void exchange(const meeting *m, uint32_t me)
+{
+    const tdm_exec_transfer *mine = m->brought[me];
+    uint32_t n = m->n_members;
+    float *out = mine->segments[0].out;
+    for (uint32_t src = 0; src < n; src++) {
+        uint64_t skip = 0, rows = rows_between(mine, n, src, me);
+        for (uint32_t dst = 0; dst < me; dst++)
+            skip += rows_between(mine, n, src, dst);
+        if (rows > 0)
+            memcpy(out, m->brought[src]->segments[0].in + skip * mine->row,
+                   rows * mine->row * sizeof *out);
+        out += rows * mine->row;
+    }
+}
+
+static void move(const meeting *m, tdm_op_kind kind, uint32_t me)
+{
+    const tdm_exec_transfer *mine = m->brought[me];
+    for (uint32_t s = 0; s < mine->n_segments; s++) {
+        const tdm_exec_segment *segment = &mine->segments[s];
+        range r = shard_of(segment->count, m->n_members, me);
+        switch (kind) {
+        case TDM_OP_ALL_REDUCE:
+            reduce_shard(m, s, r, mine->largest, NULL, true);
+            break;
+        case TDM_OP_REDUCE_SCATTER:
+            reduce_shard(m, s, r, mine->largest, segment->out, false);
+            break;
+        case TDM_OP_ALL_GATHER:
+            gather(m, s, me);
+            break;
+        case TDM_OP_ALL_TO_ALL:
+            exchange(m, me);
+            break;
+        case TDM_OP_BROADCAST:
+            if (me > 0)
+                memcpy(segment->out, m->brought[0]->segments[s].in,
+                       segment->count * sizeof *segment->out);
+            break;
+        case TDM_OP_RECV: /* the sender sits at 0 */
+            memcpy(segment->out, m->brought[0]->segments[s].in,
+                   segment->count * sizeof *segment->out);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static uint32_t place_of(const tdm_plan *plan, const tdm_exec_op *op, const meeting *m)
+{
+    const tdm_op *what = op->instance->op;
+    if (tdm_op_is_p2p(what->kind) || m->n_members < 2)
+        return what->kind == TDM_OP_RECV;
+    tdm_group group = tdm_mesh_group(&plan->mesh, what->u.collective.group, op->rank);
+    return tdm_group_index(&group, op->rank);
+}
+
+static bool carry(void *self, const tdm_exec_op *op, uint32_t user,
+                  const tdm_exec_transfer *transfer, double *latest_s)
+{
+    threads *t = self;
+    meeting *m = t->seats[op->rank][user];
+    uint32_t me = place_of(t->plan, op, m);
+    if (m->n_members < 2) { /* nobody on the other side */
+        *latest_s = op->ready_s;
+        return true;
+    }
+    if (transfer)
+        m->brought[me] = transfer;
+    if (!meet(t, m, op->ready_s, latest_s))
+        return false;
+    if (!transfer)
+        return true;
+    move(m, op->instance->op->kind, me);
+    double ignored_s;
+    return meet(t, m, 0, &ignored_s);
+}
+
+static void stop(void *self)
+{
+    threads *t = self;
+    atomic_store(&t->stopped, true);
+    for (uint32_t i = 0; i < t->n_meetings; i++) {
+        pthread_mutex_lock(&t->meetings[i].mutex);
+        pthread_cond_broadcast(&t->meetings[i].all_here);
+        pthread_mutex_unlock(&t->meetings[i].mutex);
+    }
+}
+
+/* ---- setting up ---- */
+
+static meeting *find_meeting(tdm_arena *arena, threads *t, tdm_comm_id id)
+{
+    uint32_t i = 0;
+    while (i < t->n_meetings && t->meetings[i].id != id.id)
+        i++;
+    meeting *m = &t->meetings[i];
+    if (i == t->n_meetings) {
+        t->n_meetings++;
+        m->id = id.id;
+        m->n_members = id.n_members;
+        m->brought = TDM_ALLOC(arena, const tdm_exec_transfer *, id.n_members);
+        pthread_mutex_init(&m->mutex, NULL);
+        pthread_cond_init(&m->all_here, NULL);
+    }
+    return m;
+}
+
+tdm_code tdm_threads_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
+                          tdm_exec_transport *transport, tdm_error *err)
+{
+    (void)err;
+    threads *t = TDM_ALLOC(arena, threads, 1);
+    uint32_t most = 0;
+    for (uint32_t rank = 0; rank < plan->mesh.world; rank++)
+        most += programs[plan->role_of[rank]].n_users;
+    t->plan = plan;
+    t->meetings = TDM_ALLOC(arena, meeting, most);
+    t->seats = TDM_ALLOC(arena, meeting **, plan->mesh.world);
+    atomic_init(&t->stopped, false);
+    for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
+        const tdm_program *p = &programs[plan->role_of[rank]];
+        t->seats[rank] = TDM_ALLOC(arena, meeting *, p->n_users);
+        for (uint32_t u = 0; u < p->n_users; u++)
+            t->seats[rank][u] = find_meeting(arena, t, tdm_comm_identify(plan, rank, &p->users[u]));
+    }
+    *transport = (tdm_exec_transport){.name = "threads", .self = t, .carry = carry, .stop = stop};
+    return TDM_OK;
+}
+
+void tdm_threads_close(tdm_exec_transport *transport)
+{
+    threads *t = transport->self;
+    for (uint32_t i = 0; i < t->n_meetings; i++) {
+        pthread_cond_destroy(&t->meetings[i].all_here);
+        pthread_mutex_destroy(&t->meetings[i].mutex);
+    }
+}

@@ -1,0 +1,137 @@
+/* publish.c: what follows a prediction or a run: files, report, verdict. */
+#include "publish.h"
+#include "cli.h"
+#include "output.h"
+#include "report.h"
+#include "sim/sim.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static tdm_code write_repetitions(tdm_arena *arena, const tdm_outcome *o, tdm_output *output,
+                                  tdm_error *err)
+{
+    const char *path = tdm_output_add(arena, output, "repetitions.csv");
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return tdm_error_add(err, TDM_E_INTERNAL, "%s: %s", path, strerror(errno));
+    tdm_repeat_table(o->result, o->repeat, file);
+    bool failed = ferror(file) != 0;
+    if (fclose(file) != 0 || failed)
+        return tdm_error_add(err, TDM_E_INTERNAL, "%s: %s", path, strerror(errno));
+    return TDM_OK;
+}
+
+/* A signal that asks to stop waits until the files are whole or gone. */
+static tdm_code write_files(tdm_arena *arena, const tdm_publish_options *a, const tdm_outcome *o,
+                            tdm_output *output, tdm_error *err)
+{
+    const tdm_result *result = o->result;
+    const char *folder =
+        a->out_dir ? a->out_dir : tdm_arena_printf(arena, "runs/%s", result->scenario.name);
+    sigset_t before;
+    tdm_output_hold_signals(&before);
+    tdm_code code = tdm_output_open(arena, folder, output, err);
+    if (code == TDM_OK && !result->scenario.pass_times.given && !result->run.device)
+        code = tdm_sim_write_platform(result->machine.topology,
+                                      tdm_output_add(arena, output, "platform.xml"), err);
+    if (code == TDM_OK && o->repeat)
+        code = write_repetitions(arena, o, output, err);
+    if (code == TDM_OK)
+        code = tdm_output_write(arena, result, o->text, output, err);
+    if (code == TDM_OK && !o->repeat) /* one of an earlier run would speak of another scenario */
+        unlink(tdm_arena_printf(arena, "%s/repetitions.csv", output->folder));
+    tdm_output_abort(output);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return code;
+}
+
+static void print_csv(const tdm_outcome *o, FILE *file)
+{
+    if (o->sensitivity)
+        tdm_sensitivity_csv(o->sensitivity, file);
+    else if (o->repeat)
+        tdm_repeat_csv(o->result, o->repeat, file);
+    else
+        tdm_report_csv(o->result, file);
+}
+
+static void print(tdm_arena *arena, const tdm_publish_options *a, const tdm_outcome *o, FILE *file)
+{
+    tdm_style style = {.markdown = strcmp(a->format, "md") == 0,
+                       .colours = strcmp(a->format, "text") == 0 && isatty(fileno(file)) &&
+                                  !getenv("NO_COLOR")};
+    if (strcmp(a->format, "json") == 0)
+        fputs(o->text, file);
+    else if (strcmp(a->format, "csv") == 0)
+        print_csv(o, file);
+    else if (o->sensitivity)
+        tdm_sensitivity_report(arena, o->result, o->sensitivity, &style, file);
+    else if (o->repeat)
+        tdm_repeat_report(arena, o->result, o->repeat, o->verdicts, &style, file);
+    else
+        tdm_report_write(arena, o->result, o->verdicts, &style, file);
+}
+
+static int print_all(tdm_arena *arena, const tdm_publish_options *a, const tdm_outcome *o)
+{
+    if (a->quiet && !a->file)
+        return TDM_OK;
+    if (!a->file || strcmp(a->file, "-") == 0) {
+        print(arena, a, o, stdout);
+        return tdm_cli_finish(TDM_OK);
+    }
+    FILE *file = fopen(a->file, "w");
+    if (!file)
+        return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", a->file, strerror(errno));
+    print(arena, a, o, file);
+    bool failed = ferror(file) != 0;
+    if (fclose(file) != 0 || failed)
+        return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", a->file, strerror(errno));
+    return TDM_OK;
+}
+
+static int judge(const tdm_publish_options *a, const tdm_outcome *o)
+{
+    const tdm_scenario *scenario = &o->result->scenario;
+    bool missed = !scenario->pass_times.given && !tdm_memory_fits(o->result);
+    for (uint32_t i = 0; i < scenario->n_targets; i++)
+        missed = missed || !o->verdicts[i].pass;
+    return missed && a->enforce ? TDM_E_INFEASIBLE : TDM_OK;
+}
+
+static char *document_text(const tdm_outcome *o)
+{
+    json_t *document = tdm_output_figures_json(o->result, o->verdicts);
+    if (document && o->repeat)
+        json_object_set_new(document, "repeat", tdm_repeat_json(o->result, o->repeat));
+    char *text = document ? tdm_output_json_text(document) : NULL;
+    json_decref(document);
+    return text;
+}
+
+int tdm_publish(tdm_arena *arena, const tdm_publish_options *a, tdm_outcome *o, tdm_error *err)
+{
+    if (!a->quiet)
+        tdm_cli_warn(o->result->scenario.notes);
+    o->verdicts =
+        o->repeat ? tdm_repeat_judge(arena, o->result, o->repeat) : tdm_judge(arena, o->result);
+    o->text =
+        o->sensitivity ? tdm_sensitivity_json(arena, o->result, o->sensitivity) : document_text(o);
+    if (!o->text)
+        return tdm_cli_complain(TDM_E_INTERNAL, "%s: out of memory", a->verb);
+    tdm_output output = {0};
+    bool files = !a->no_files && !o->sensitivity;
+    int code = TDM_OK;
+    if (files)
+        code = write_files(arena, a, o, &output, err) == TDM_OK ? TDM_OK : tdm_cli_fail(err);
+    if (code == TDM_OK)
+        code = print_all(arena, a, o);
+    if (code == TDM_OK && files && !a->quiet)
+        fprintf(stderr, "\nFiles in %s%s; trace.json opens in https://ui.perfetto.dev\n",
+                output.folder, o->repeat ? ", of repetition 1; repetitions.csv has all" : "");
+    free(o->text);
+    return code == TDM_OK ? judge(a, o) : code;
+}

@@ -1,0 +1,165 @@
+/* run.c: `tandem run`: carries the plan out, every rank's streams as threads of this process. */
+#include "backend/backend.h"
+#include "cli.h"
+#include "publish.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct arguments {
+    tdm_predict_options predict;
+    tdm_publish_options publish;
+    tdm_run_options run;
+    const char *steps, *pace;
+    const char *plan_text; /* the operand, when it is no scenario */
+} arguments;
+
+/* A whole number from 1 to `most`, all of the text. */
+static int take_count(const char *option, const char *text, uint32_t most, uint32_t *count)
+{
+    char *end;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || value < 1 || value > most)
+        return tdm_cli_complain(TDM_E_INVALID, "run: %s: '%s' is not a whole number from 1 to %u",
+                                option, text, most);
+    *count = (uint32_t)value;
+    return TDM_CLI_GO_ON;
+}
+
+static int take_pace(const char *text, double *pace)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !(value >= 1e-3 && value <= 1e6))
+        return tdm_cli_complain(TDM_E_INVALID,
+                                "run: --pace: '%s' is not a number from 0.001 to 1000000", text);
+    *pace = value;
+    return TDM_CLI_GO_ON;
+}
+
+static int check(tdm_arena *arena, const tdm_cli_strings *operands, arguments *a)
+{
+    enum { MOST_STEPS = 10000 };
+    bool paced = strcmp(a->run.device, "paced") == 0;
+    a->predict.root = tdm_cli_root(arena);
+    a->predict.scenario_path = tdm_cli_scenario(arena, a->predict.root, operands->items[0]);
+    a->predict.engine = a->run.device;
+    a->predict.run = &a->run;
+    if (!a->predict.root)
+        return tdm_cli_complain(TDM_E_INVALID,
+                                "run: no folder with scenarios/ and topologies/ (set TANDEM_ROOT)");
+    if (!paced && tdm_host_missing())
+        return tdm_cli_complain(TDM_E_INVALID, "run: %s", tdm_host_missing());
+    if (!paced && a->pace)
+        return tdm_cli_complain(TDM_E_INVALID, "run: --pace is for --device paced");
+    if (paced && a->run.check_memory)
+        return tdm_cli_complain(TDM_E_INVALID, "run: --check-memory is for --device host: the "
+                                               "paced device has no memory");
+    if (tdm_cli_is_plan_text(operands->items[0])) {
+        if (a->predict.n_sets > 0)
+            return tdm_cli_complain(TDM_E_INVALID,
+                                    "run: %s is a plan already: --set needs a scenario",
+                                    operands->items[0]);
+        if (paced)
+            return tdm_cli_complain(
+                TDM_E_INVALID,
+                "run: %s is a plan without a machine, which --device paced takes "
+                "its times from: give a scenario",
+                operands->items[0]);
+        a->plan_text = operands->items[0];
+    }
+    int code =
+        a->steps ? take_count("--steps", a->steps, MOST_STEPS, &a->run.n_steps) : TDM_CLI_GO_ON;
+    if (code == TDM_CLI_GO_ON && a->pace)
+        code = take_pace(a->pace, &a->run.pace);
+    return code;
+}
+
+static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
+{
+    static const char *const devices[] = {"host", "paced", NULL};
+    static const char *const transports[] = {"threads", NULL};
+    static const char *const formats[] = {"text", "json", "csv", "md", NULL};
+    tdm_cli_strings operands, sets;
+    const tdm_cli_option options[] = {
+        {.name = "--set",
+         .value_name = "KEY=VALUE",
+         .text = "set a key of the scenario",
+         .values = &sets},
+        {.name = "--device",
+         .value_name = "DEVICE",
+         .text = "what carries out kernels (default host)",
+         .choices = devices,
+         .value = &a->run.device},
+        {.name = "--transport",
+         .value_name = "TRANSPORT",
+         .text = "what connects ranks (default threads)",
+         .choices = transports,
+         .value = &a->run.transport},
+        {.name = "--steps",
+         .value_name = "N",
+         .text = "training steps (default 3)",
+         .value = &a->steps},
+        {.name = "--pace",
+         .value_name = "FACTOR",
+         .text = "paced: slower than planned by this (default: as the machine keeps up)",
+         .value = &a->pace},
+        {.name = "--check-memory",
+         .text = "host: poison dead bytes, guard the arenas, count what is used",
+         .flag = &a->run.check_memory},
+        {.name = "--format",
+         .value_name = "FORMAT",
+         .text = "how to print",
+         .choices = formats,
+         .value = &a->publish.format},
+        {.name = "-o",
+         .value_name = "FILE",
+         .text = "print to FILE instead of standard output",
+         .value = &a->publish.file},
+        {.name = "--out-dir",
+         .value_name = "DIR",
+         .text = "folder for the files of the run (default runs/NAME)",
+         .value = &a->publish.out_dir},
+        {.name = "--no-files", .text = "write no files", .flag = &a->publish.no_files},
+        {.name = "--enforce-targets",
+         .text = "exit 3 when a target is missed or memory does not fit",
+         .flag = &a->publish.enforce},
+        {.name = "-q", .text = "print no report and no remarks", .flag = &a->publish.quiet},
+        {0},
+    };
+    int code = tdm_cli_parse(arena, tdm_verb_find("run"), options, argc, argv, 1, 1, &operands);
+    if (code != TDM_CLI_GO_ON)
+        return code;
+    a->predict.sets = sets.items;
+    a->predict.n_sets = sets.n;
+    return check(arena, &operands, a);
+}
+
+static int run(int argc, char **argv)
+{
+    tdm_arena arena = {0};
+    arguments a = {.publish = {.verb = "run", .format = "text"},
+                   .run = {.device = "host", .transport = "threads", .n_steps = 3}};
+    int code = parse(&arena, argc, argv, &a);
+    if (code == TDM_CLI_GO_ON && a.plan_text) {
+        code = tdm_run_text(&arena, a.plan_text, &a.run, &a.publish);
+    } else if (code == TDM_CLI_GO_ON) {
+        tdm_result *result = TDM_ALLOC(&arena, tdm_result, 1);
+        tdm_error *err = TDM_ALLOC(&arena, tdm_error, 1);
+        tdm_outcome outcome = {.result = result};
+        code = tdm_predict(&arena, &a.predict, result, err) == TDM_OK
+                   ? tdm_publish(&arena, &a.publish, &outcome, err)
+                   : tdm_cli_fail(err);
+    }
+    tdm_arena_free(&arena);
+    return code;
+}
+
+const tdm_verb tdm_verb_run = {
+    .name = "run",
+    .usage = "SCENARIO|PLAN [options]",
+    .summary = "carry a plan out on this machine: real numerics, or the planned times",
+    .run = run,
+};
