@@ -39,6 +39,7 @@ typedef struct tdm_topology {
     tdm_value collective_launch_s; /* fixed time of one collective (its kernel, synchronisation) */
     tdm_value p2p_launch_s;        /* the same of one send/receive */
     tdm_grade grade;               /* worst of all numbers in the file */
+    tdm_value adapter_bytes_per_s; /* line rate of a network adapter; value 0: not given */
 } tdm_topology;
 
 typedef struct tdm_route {

@@ -28,6 +28,17 @@ static void join(tdm_graph_builder *b, uint32_t from, uint32_t to, tdm_wire wire
     tdm_graph_link(b, from, to, wire, count, bytes_per_s, 1e-6, name);
 }
 
+static void add_nic(tdm_graph_builder *b, uint32_t node, uint32_t pcie, uint32_t fabric,
+                    double pcie_bytes_per_s, double nic_bytes_per_s)
+{
+    uint32_t nic = tdm_graph_add(b, &(tdm_vertex){.kind = TDM_VERTEX_NIC,
+                                                  .node = node,
+                                                  .nic_bytes_per_s = nic_bytes_per_s,
+                                                  .nic_gpu_direct = true});
+    join(b, nic, pcie, TDM_WIRE_PCIE, 16, pcie_bytes_per_s);
+    join(b, nic, fabric, TDM_WIRE_NETWORK, 1, nic_bytes_per_s);
+}
+
 tdm_graph support_graph_nvswitch(tdm_arena *arena, const char *name, uint32_t n_nodes,
                                  uint32_t gpus_per_node, uint32_t sm, uint32_t n_links,
                                  double pcie_bytes_per_s, double nic_bytes_per_s)
@@ -48,14 +59,8 @@ tdm_graph support_graph_nvswitch(tdm_arena *arena, const char *name, uint32_t n_
             }
             join(&b, gpu, nvs, TDM_WIRE_NVLINK, n_links, n_links * nvlink_bytes_per_s(sm));
             join(&b, gpu, pcie, TDM_WIRE_PCIE, 16, pcie_bytes_per_s);
-            if (nic_bytes_per_s == 0)
-                continue;
-            uint32_t nic = tdm_graph_add(&b, &(tdm_vertex){.kind = TDM_VERTEX_NIC,
-                                                           .node = node,
-                                                           .nic_bytes_per_s = nic_bytes_per_s,
-                                                           .nic_gpu_direct = true});
-            join(&b, nic, pcie, TDM_WIRE_PCIE, 16, pcie_bytes_per_s);
-            join(&b, nic, fabric, TDM_WIRE_NETWORK, 1, nic_bytes_per_s);
+            if (nic_bytes_per_s > 0 && (sm >= 80 || g % 2 == 0)) /* DGX-2: eight for sixteen */
+                add_nic(&b, node, pcie, fabric, pcie_bytes_per_s, nic_bytes_per_s);
         }
     }
     return tdm_graph_finish(&b, name);
@@ -90,14 +95,13 @@ tdm_graph support_graph_cube_mesh(tdm_arena *arena)
 {
     /* Links between GPUs of a DGX-1V. Source: nvidia-smi topo -m of a DGX-1 with V100 (NVIDIA DGX-1
      * System Architecture white paper, figure 4). */
-    static const uint8_t links[][3] = {{0, 1, 1}, {0, 2, 1}, {0, 3, 2}, {0, 4, 2}, {1, 2, 2},
-                                       {1, 3, 1}, {1, 5, 2}, {2, 3, 2}, {2, 6, 1}, {3, 7, 1},
-                                       {4, 5, 1}, {4, 6, 1}, {4, 7, 2}, {5, 6, 2}, {5, 7, 1},
-                                       {6, 7, 2}};
+    static const uint8_t links[][3] = {
+        {0, 1, 1}, {0, 2, 1}, {0, 3, 2}, {0, 4, 2}, {1, 2, 2}, {1, 3, 1}, {1, 5, 2}, {2, 3, 2},
+        {2, 6, 1}, {3, 7, 1}, {4, 5, 1}, {4, 6, 1}, {4, 7, 2}, {5, 6, 2}, {5, 7, 1}, {6, 7, 2}};
     tdm_graph_builder b;
     tdm_graph_builder_init(&b, arena);
-    uint32_t gpus[8], sockets[2] = {add_socket(&b, 0, TDM_CPU_INTEL),
-                                    add_socket(&b, 0, TDM_CPU_INTEL)};
+    uint32_t gpus[8],
+        sockets[2] = {add_socket(&b, 0, TDM_CPU_INTEL), add_socket(&b, 0, TDM_CPU_INTEL)};
     join(&b, sockets[0], sockets[1], TDM_WIRE_SOCKET, 1, 10e9);
     for (uint32_t g = 0; g < 8; g++) {
         gpus[g] = add(&b, TDM_VERTEX_GPU, 0, 70);
@@ -115,18 +119,27 @@ tdm_graph support_graph_cube_mesh(tdm_arena *arena)
     return tdm_graph_finish(&b, "dgx-1v");
 }
 
-tdm_graph support_graph_mesh4(tdm_arena *arena, const char *name, uint32_t sm, uint32_t n_links)
+tdm_graph support_graph_mesh4(tdm_arena *arena, const char *name, uint32_t n_nodes, uint32_t sm,
+                              uint32_t n_links, double nic_bytes_per_s)
 {
     tdm_graph_builder b;
     tdm_graph_builder_init(&b, arena);
-    uint32_t gpus[4], socket = add_socket(&b, 0, TDM_CPU_AMD);
-    for (uint32_t g = 0; g < 4; g++) {
-        gpus[g] = add(&b, TDM_VERTEX_GPU, 0, sm);
-        join(&b, gpus[g], socket, TDM_WIRE_PCIE, 16, 24e9);
+    uint32_t fabric = nic_bytes_per_s > 0 ? add(&b, TDM_VERTEX_SWITCH, TDM_NO_NODE, 0) : 0;
+    for (uint32_t node = 0; node < n_nodes; node++) {
+        uint32_t gpus[4], socket = add_socket(&b, node, TDM_CPU_AMD);
+        for (uint32_t g = 0; g < 4; g++) {
+            uint32_t pcie = add(&b, TDM_VERTEX_PCIE_SWITCH, node, 0);
+            gpus[g] = add(&b, TDM_VERTEX_GPU, node, sm);
+            join(&b, gpus[g], pcie, TDM_WIRE_PCIE, 16, sm >= 90 ? 48e9 : 24e9);
+            join(&b, pcie, socket, TDM_WIRE_PCIE, 16, sm >= 90 ? 48e9 : 24e9);
+            if (nic_bytes_per_s > 0)
+                add_nic(&b, node, pcie, fabric, 48e9, nic_bytes_per_s);
+        }
+        for (uint32_t a = 0; a < 4; a++)
+            for (uint32_t c = a + 1; c < 4; c++)
+                join(&b, gpus[a], gpus[c], TDM_WIRE_NVLINK, n_links,
+                     n_links * nvlink_bytes_per_s(sm));
     }
-    for (uint32_t a = 0; a < 4; a++)
-        for (uint32_t c = a + 1; c < 4; c++)
-            join(&b, gpus[a], gpus[c], TDM_WIRE_NVLINK, n_links, n_links * nvlink_bytes_per_s(sm));
     return tdm_graph_finish(&b, name);
 }
 

@@ -4,8 +4,8 @@
 
 #include "core/graph.h"
 
-/* Nodes of GPUs on NVSwitch under two sockets, an adapter beside each GPU; a PCIe switch holds one of
- * both (Hopper and later) or two (as in DGX A100). nic_bytes_per_s 0: no adapters. */
+/* Nodes of GPUs on NVSwitch under two sockets, an adapter beside each GPU; a PCIe switch holds one
+ * of both (Hopper and later) or two (as in DGX A100). nic_bytes_per_s 0: no adapters. */
 tdm_graph support_graph_nvswitch(tdm_arena *arena, const char *name, uint32_t n_nodes,
                                  uint32_t gpus_per_node, uint32_t sm, uint32_t n_links,
                                  double pcie_bytes_per_s, double nic_bytes_per_s);
@@ -17,8 +17,10 @@ tdm_graph support_graph_pcie(tdm_arena *arena, const char *name, uint32_t socket
 /* DGX-1V: eight V100 in a hybrid cube mesh of six NVLinks each. */
 tdm_graph support_graph_cube_mesh(tdm_arena *arena);
 
-/* Four GPUs, each joined to every other by so many NVLinks (Polaris, Snellius); no adapters. */
-tdm_graph support_graph_mesh4(tdm_arena *arena, const char *name, uint32_t sm, uint32_t n_links);
+/* Nodes of four GPUs, each joined to every other by so many NVLinks (Polaris, Snellius), each with
+ * an adapter; nic_bytes_per_s 0: none. */
+tdm_graph support_graph_mesh4(tdm_arena *arena, const char *name, uint32_t n_nodes, uint32_t sm,
+                              uint32_t n_links, double nic_bytes_per_s);
 
 /* Pairs of GPUs on NVLink under two sockets. */
 tdm_graph support_graph_pairs(tdm_arena *arena, uint32_t n_pairs, uint32_t sm, uint32_t n_links);

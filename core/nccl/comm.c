@@ -100,8 +100,8 @@ static void count_channels(tdm_nccl_comm *comm)
     comm->nvls_channels = comm->has_multicast ? clamp(nvls, &comm->settings) : 0;
 }
 
-static void take_node(tdm_nccl_comm *comm, const tdm_nccl_view *view,
-                      const tdm_nccl_graph found[3], bool is_first)
+static void take_node(tdm_nccl_comm *comm, const tdm_nccl_view *view, const tdm_nccl_graph found[3],
+                      bool is_first)
 {
     uint32_t n_local = view->n_of[TDM_NCCL_GPU];
     if (is_first) {
@@ -156,8 +156,8 @@ tdm_code tdm_nccl_comm_build(tdm_arena *arena, const tdm_graph *graph, const uin
     tdm_nccl_view last = {0};
     built.n_nodes = find_nodes(arena, graph, ranks, n_ranks, node_of);
     for (uint32_t node = 0; node < built.n_nodes; node++) {
-        tdm_code code = build_node(arena, graph, ranks, n_ranks, node_of, node, &built, &last,
-                                   found, err);
+        tdm_code code =
+            build_node(arena, graph, ranks, n_ranks, node_of, node, &built, &last, found, err);
         if (code != TDM_OK)
             return code;
     }

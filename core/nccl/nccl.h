@@ -12,7 +12,8 @@ typedef enum tdm_nccl_func {
     TDM_NCCL_ALL_GATHER,
     TDM_NCCL_REDUCE_SCATTER,
     TDM_NCCL_ALL_REDUCE,
-    TDM_NCCL_N_TUNED, /* those above have algorithms to choose from; the rest is sends and receives */
+    TDM_NCCL_N_TUNED, /* those above have algorithms to choose from; the rest is sends and receives
+                       */
     TDM_NCCL_SEND_RECV = TDM_NCCL_N_TUNED,
     TDM_NCCL_ALL_TO_ALL,
     TDM_NCCL_N_FUNCS
@@ -87,8 +88,8 @@ typedef struct tdm_nccl_graph {
     const uint16_t *order, *adapters;
 } tdm_nccl_graph;
 
-const char *tdm_nccl_func_name(tdm_nccl_func func);   /* "AllReduce" */
-const char *tdm_nccl_algo_name(tdm_nccl_algo algo);   /* "NVLSTree"; "P2P" */
+const char *tdm_nccl_func_name(tdm_nccl_func func);    /* "AllReduce" */
+const char *tdm_nccl_algo_name(tdm_nccl_algo algo);    /* "NVLSTree"; "P2P" */
 const char *tdm_nccl_proto_name(tdm_nccl_proto proto); /* "LL128" */
 const char *tdm_nccl_reach_name(tdm_nccl_reach reach); /* "PXB" */
 

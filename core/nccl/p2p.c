@@ -65,8 +65,8 @@ void tdm_nccl_p2p_measure(tdm_arena *arena, const tdm_nccl_view *view, tdm_nccl_
             comm->local_reach = path->reach > comm->local_reach ? path->reach : comm->local_reach;
         }
         if (view->n_of[TDM_NCCL_PORT] > 0)
-            comm->network_bw = smaller(comm->network_bw,
-                                       into_network(view, gpu, &comm->network_latency_us));
+            comm->network_bw =
+                smaller(comm->network_bw, into_network(view, gpu, &comm->network_latency_us));
     }
     comm->all_pairs_bw = smaller(comm->all_pairs_bw, all_pairs(arena, view));
 }
@@ -122,7 +122,8 @@ void tdm_nccl_p2p_rounds(const tdm_nccl_comm *comm, uint32_t rank, uint32_t *sen
             continue;
         for (uint32_t d = 0; d < size; d++, round++) {
             send_to[round] = (group + delta) % n_groups * size + (at + d) % size;
-            receive_from[round] = (group + n_groups - delta) % n_groups * size + (at + size - d) % size;
+            receive_from[round] =
+                (group + n_groups - delta) % n_groups * size + (at + size - d) % size;
         }
     }
 }
@@ -131,9 +132,9 @@ void tdm_nccl_p2p_choose(const tdm_nccl_comm *comm, uint64_t bytes, bool over_ne
                          tdm_nccl_pick *pick)
 {
     const tdm_nccl_settings *s = &comm->settings;
-    uint64_t step = over_network                              ? s->p2p_chunk_net
+    uint64_t step = over_network                        ? s->p2p_chunk_net
                     : comm->local_reach <= TDM_NCCL_NVL ? s->p2p_chunk_nvl
-                                                              : s->p2p_chunk_pci;
+                                                        : s->p2p_chunk_pci;
     uint64_t buffer = s->buffer_bytes[TDM_NCCL_SIMPLE];
     step = buffer > 0 && buffer / 8 < step ? buffer / 8 : step;
     uint64_t min_part = comm->n_nodes == 1 ? step / 8 : step / 2;

@@ -51,8 +51,8 @@ static bool improve(tdm_arena *arena, tdm_nccl_view *view, uint32_t base, const 
     const tdm_nccl_path *path = tdm_nccl_path_of(view, link->from, base);
     tdm_nccl_path *next = path_slot(view, link->to, base);
     double back = view->links[link->back].bw, bw = path->bw < back ? path->bw : back;
-    if (!may_pass(view, base, path, link) ||
-        (next->bw != 0 && next->n_links <= path->n_links) || next->bw >= bw)
+    if (!may_pass(view, base, path, link) || (next->bw != 0 && next->n_links <= path->n_links) ||
+        next->bw >= bw)
         return false;
     uint32_t *links = TDM_ALLOC(arena, uint32_t, path->n_links + 1);
     links[0] = link->back;
@@ -137,8 +137,7 @@ static uint32_t processor_of(const tdm_nccl_view *view, uint32_t gpu)
 static void divert_gpus(tdm_arena *arena, tdm_nccl_view *view)
 {
     uint32_t n_gpus = view->n_of[TDM_NCCL_GPU];
-    tdm_nccl_reach limit =
-        view->vendor == TDM_CPU_AMD && n_gpus <= 2 ? TDM_NCCL_SYS : TDM_NCCL_PXB;
+    tdm_nccl_reach limit = view->vendor == TDM_CPU_AMD && n_gpus <= 2 ? TDM_NCCL_SYS : TDM_NCCL_PXB;
     for (uint32_t to = 0; to < n_gpus; to++)
         for (uint32_t from = 0; from < n_gpus; from++) {
             uint32_t g = view->of[TDM_NCCL_GPU][to], p = view->of[TDM_NCCL_GPU][from];
@@ -186,8 +185,7 @@ uint32_t tdm_nccl_port_for(const tdm_nccl_view *view, uint32_t gpu, uint32_t cha
     uint32_t n_ports = tdm_nccl_nearest(view, node, TDM_NCCL_PORT, ports);
     if (n_ports == 0)
         return UINT32_MAX;
-    uint32_t n_gpus =
-        tdm_nccl_nearest(view, view->of[TDM_NCCL_PORT][ports[0]], TDM_NCCL_GPU, gpus);
+    uint32_t n_gpus = tdm_nccl_nearest(view, view->of[TDM_NCCL_PORT][ports[0]], TDM_NCCL_GPU, gpus);
     uint32_t at = view->nodes[node].device;
     if ((n_ports & (n_ports - 1)) == 0)
         at = mirrored(at, n_ports);

@@ -19,13 +19,13 @@ typedef struct speeds {
 static speeds speeds_for(uint32_t sm, bool with_network)
 {
     static const double old_intra[] = {40, 30, 20, 18, 15, 12, 10, 9, 7, 6, 5, 4, 3};
-    static const double old_inter[] = {48, 30, 28, 24, 20, 18, 15,  12,  10,  9,
+    static const double old_inter[] = {48, 30, 28, 24, 20, 18,  15,  12,  10, 9,
                                        7,  6,  5,  4,  3,  2.4, 1.2, .24, .12};
     static const double sm90_intra[] = {60, 50, 40, 30, 24, 20, 15, 12, 11, 6, 3};
-    static const double sm90_inter[] = {48,   45, 42, 40, 30, 24,  22,  20, 17.5,
+    static const double sm90_inter[] = {48, 45, 42, 40, 30,  24,  22,  20, 17.5,
                                         15, 12, 6,  3,  2.4, 1.2, .24, .12};
     static const double sm100_intra[] = {90, 80, 70, 60, 50, 40, 30, 24, 20, 19, 18};
-    static const double sm100_inter[] = {96, 48, 45.1, 42, 40, 30,  24,  22,  20,
+    static const double sm100_inter[] = {96,   48, 45.1, 42, 40, 30,  24,  22,  20,
                                          17.5, 15, 12,   6,  3,  2.4, 1.2, .24, .12};
 #define TABLE(t)                                                                                   \
     (speeds)                                                                                       \
@@ -67,7 +67,8 @@ static void reach_limits(const tdm_nccl_view *view, tdm_nccl_kind kind, tdm_nccl
         }
 }
 
-/* Two NVLink domains of several GPUs each, joined by something slower: NCCL then wants two rings. */
+/* Two NVLink domains of several GPUs each, joined by something slower: NCCL then wants two rings.
+ */
 static bool is_split(const tdm_nccl_view *view)
 {
     uint32_t domain[TDM_NCCL_MAX_LOCAL], size[TDM_NCCL_MAX_LOCAL] = {0};
@@ -132,8 +133,8 @@ static bool relax(plan *p)
         return true;
     }
     now->inter = p->min_inter;
-    bool may_cross = now->pattern == TDM_NCCL_PATTERN_RING ||
-                     now->pattern == TDM_NCCL_PATTERN_BALANCED_TREE;
+    bool may_cross =
+        now->pattern == TDM_NCCL_PATTERN_RING || now->pattern == TDM_NCCL_PATTERN_BALANCED_TREE;
     if (p->cross_nic == 2 && now->cross_nic == 0 && may_cross) {
         now->cross_nic = 2;
         return true;
@@ -150,7 +151,8 @@ static bool relax(plan *p)
 static bool is_optimal(const plan *p)
 {
     const tdm_nccl_graph *best = &p->search.best;
-    return p->search.steps_left == -1 || best->n_channels * best->bw_inter >= p->search.view->total_bw;
+    return p->search.steps_left == -1 ||
+           best->n_channels * best->bw_inter >= p->search.view->total_bw;
 }
 
 static void first_pass(plan *p)
@@ -160,7 +162,8 @@ static void first_pass(plan *p)
     } while (!is_optimal(p) && relax(p));
 }
 
-/* Twice the channels at half the speed, where one channel would be too fast for one thread block. */
+/* Twice the channels at half the speed, where one channel would be too fast for one thread block.
+ */
 static void double_channels(plan *p)
 {
     tdm_nccl_graph *best = &p->search.best;

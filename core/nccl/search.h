@@ -17,13 +17,13 @@ enum { TDM_NCCL_GRAPH_CHANNELS = TDM_NCCL_MAX_CHANNELS / 2 };
 
 typedef struct tdm_nccl_try {
     const tdm_nccl_view *view;
-    double *link_bw;  /* [n_links] what is left */
-    double *port_bw;  /* [ports] what is left */
-    uint64_t *used;   /* [gpus] channels under construction that have passed the GPU, a bit each */
+    double *link_bw; /* [n_links] what is left */
+    double *port_bw; /* [ports] what is left */
+    uint64_t *used;  /* [gpus] channels under construction that have passed the GPU, a bit each */
     tdm_nccl_graph now, best;
     uint32_t min_channels, max_channels;
     uint16_t *picked, *n_picked; /* [1 + gpus][ports] adapters to try, of all GPUs and of each */
-    int steps_left; /* -1: nothing better can be found */
+    int steps_left;              /* -1: nothing better can be found */
     /* [TDM_NCCL_GRAPH_CHANNELS][n_gpus], [TDM_NCCL_GRAPH_CHANNELS][2] of now and best */
     uint16_t *now_order, *now_adapters, *best_order, *best_adapters;
 } tdm_nccl_try;

@@ -79,8 +79,7 @@ static bool go(tdm_nccl_try *search, uint32_t from, uint32_t to, double share)
         return true;
     const tdm_nccl_view *view = search->view;
     const tdm_nccl_path *path = tdm_nccl_path_of(view, from, to);
-    bool inside =
-        view->nodes[from].kind != TDM_NCCL_PORT && view->nodes[to].kind != TDM_NCCL_PORT;
+    bool inside = view->nodes[from].kind != TDM_NCCL_PORT && view->nodes[to].kind != TDM_NCCL_PORT;
     double bw = share * (inside ? search->now.bw_intra : search->now.bw_inter);
     tdm_nccl_reach limit = inside ? search->now.intra : search->now.inter;
     bool is_tree = search->now.pattern == TDM_NCCL_PATTERN_BALANCED_TREE ||
@@ -295,7 +294,8 @@ static bool may_leave(const tdm_nccl_try *search, uint32_t port, int step)
     return search->now.cross_nic != 0 || port == own[0];
 }
 
-/* From a GPU back to the network. In a balanced tree the first two GPUs share the way, half each. */
+/* From a GPU back to the network. In a balanced tree the first two GPUs share the way, half each.
+ */
 static void search_way_out(tdm_nccl_try *search, uint32_t gpu, int step, returns back, order how)
 {
     uint32_t n;

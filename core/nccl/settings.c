@@ -56,8 +56,8 @@ static tdm_code read_list(const words *w, const char *text, size_t length, bool 
             memcpy(word, text, kept);
             word[kept] = '\0';
             const char *near = tdm_suggest(word, w->names, w->n);
-            return tdm_error_add(err, TDM_E_INVALID,
-                                 "%s: %s: '%s' is not one of %s%s%s%s", w->mark, w->name, word,
+            return tdm_error_add(err, TDM_E_INVALID, "%s: %s: '%s' is not one of %s%s%s%s", w->mark,
+                                 w->name, word,
                                  w->is_algo ? "Tree, Ring, CollNetDirect, CollNetChain, NVLS, "
                                               "NVLSTree, PAT"
                                             : "LL, LL128, Simple",
@@ -159,8 +159,7 @@ static tdm_code read_number(tdm_nccl_settings *settings, const char *mark, const
     if (!isdigit((unsigned char)text[0]) || *end || errno || value < v->min || value > v->max)
         return tdm_error_add(err, TDM_E_INVALID,
                              "%s: NCCL_%s: '%.40s' is not a whole number from %llu to %llu", mark,
-                             v->name, text, (unsigned long long)v->min,
-                             (unsigned long long)v->max);
+                             v->name, text, (unsigned long long)v->min, (unsigned long long)v->max);
     if (strstr(v->name, "NTHREADS") && value % 32 != 0)
         return tdm_error_add(err, TDM_E_INVALID,
                              "%s: NCCL_%s: %llu is not a multiple of 32, the threads of a warp",

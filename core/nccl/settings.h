@@ -9,11 +9,11 @@ typedef struct tdm_nccl_settings {
     bool proto[TDM_NCCL_N_TUNED][TDM_NCCL_N_PROTOS];
     bool force_ll128; /* NCCL_PROTO names it: also where it is off by default */
     bool algo_given, proto_given;
-    uint32_t min_channels, max_channels; /* 0: not given */
-    uint32_t cross_nic;                  /* 0, 1, 2 */
-    uint32_t nvls_enable, nvls_channels; /* channels 0: not given */
-    uint32_t pat_enable;                 /* 0 off, 1 on, 2 where NCCL would */
-    uint32_t threads, ll128_threads;     /* 0: not given */
+    uint32_t min_channels, max_channels;      /* 0: not given */
+    uint32_t cross_nic;                       /* 0, 1, 2 */
+    uint32_t nvls_enable, nvls_channels;      /* channels 0: not given */
+    uint32_t pat_enable;                      /* 0 off, 1 on, 2 where NCCL would */
+    uint32_t threads, ll128_threads;          /* 0: not given */
     uint64_t buffer_bytes[TDM_NCCL_N_PROTOS]; /* 0: not given */
     double net_overhead_us;                   /* negative: by processor */
     uint64_t p2p_ll_threshold;

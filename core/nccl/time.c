@@ -143,8 +143,7 @@ tdm_code tdm_nccl_fit_launch(tdm_arena *arena, const tdm_nccl_comm *comm, tdm_nc
         above[n_used++] = time_s[i] - cost.time_s;
     }
     qsort(above, n_used, sizeof *above, by_value);
-    double median =
-        n_used ? (above[(n_used - 1) / 2] + above[n_used / 2]) / 2 : 0;
+    double median = n_used ? (above[(n_used - 1) / 2] + above[n_used / 2]) / 2 : 0;
     *launch_s = median > 0 ? median : 0;
     return TDM_OK;
 }

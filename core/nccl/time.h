@@ -29,12 +29,12 @@ const tdm_nccl_ramp *tdm_nccl_ramp_for(const tdm_nccl_ramp_key *key);
 
 typedef struct tdm_nccl_cost {
     tdm_nccl_pick pick;
-    double latency_s;       /* of the steps; the site's launch floor is not in it */
-    double bytes_per_s;     /* of the buffer, at full speed */
-    double ramp;            /* share of it that is reached at this size */
-    double wire_bytes;      /* per byte of the buffer, on the busiest link of a GPU, each direction */
+    double latency_s;   /* of the steps; the site's launch floor is not in it */
+    double bytes_per_s; /* of the buffer, at full speed */
+    double ramp;        /* share of it that is reached at this size */
+    double wire_bytes;  /* per byte of the buffer, on the busiest link of a GPU, each direction */
     double channel_bytes_per_s; /* what one channel puts on its link at most, protocol included */
-    double time_s;          /* latency_s + bytes / (bytes_per_s x ramp) */
+    double time_s;              /* latency_s + bytes / (bytes_per_s x ramp) */
 } tdm_nccl_cost;
 
 /* The cost of one operation. bytes as nccl-tests counts them: the whole buffer of a rank, for

@@ -47,7 +47,7 @@ tdm_nccl_case tdm_nccl_case_of(const tdm_nccl_comm *comm, const tdm_nccl_algorit
     const tdm_nccl_algorithm *wire = algorithm;
     if (n == comm->n_nodes) /* one GPU per node: what leaves also arrives at the same GPU */
         wire = tdm_nccl_algorithm_find(TDM_NCCL_TREE);
-    it.n_steps = func == TDM_NCCL_ALL_REDUCE ? 2 * (n - 1)
+    it.n_steps = func == TDM_NCCL_ALL_REDUCE                                      ? 2 * (n - 1)
                  : func == TDM_NCCL_REDUCE_SCATTER || func == TDM_NCCL_ALL_GATHER ? n - 1
                                                                                   : n;
     it.intra_us =
@@ -101,7 +101,8 @@ static double tree_share(tdm_nccl_proto proto, uint64_t bytes)
     static const double table[TDM_NCCL_N_PROTOS][23] = {
         {1, 1, 1, 1, .9, .8, .7, .7, .7, .7, .6, .5, .4, .4, .5, .6, .7, .8, .9, 1, 1, 1, 1},
         {1, 1, 1, 1, 1, .9, .8, .8, .8, .7, .6, .6, .6, .6, .6, .6, .8, .9, .9, .9, .9, 1, 1},
-        {.9, .9, .9, .9, .9, .9, .9, .8, .7, .6, .6, .5, .5, .5, .5, .6, .7, .8, .7, .7, .8, .9, .9},
+        {.9, .9, .9, .9, .9, .9, .9, .8, .7, .6, .6, .5,
+         .5, .5, .5, .6, .7, .8, .7, .7, .8, .9, .9},
     };
     uint32_t power = 0;
     for (uint64_t rest = bytes >> 6; rest > 1; rest >>= 1)
@@ -158,9 +159,9 @@ static void choose_channels(const tdm_nccl_comm *comm, tdm_nccl_func func, uint6
     uint64_t per_rank = func == TDM_NCCL_ALL_GATHER || func == TDM_NCCL_REDUCE_SCATTER
                             ? bytes / comm->n_ranks
                             : bytes;
-    uint64_t traffic = func == TDM_NCCL_ALL_REDUCE   ? 2 * bytes
-                       : per_rank == bytes           ? bytes
-                                                     : per_rank * comm->n_ranks;
+    uint64_t traffic = func == TDM_NCCL_ALL_REDUCE ? 2 * bytes
+                       : per_rank == bytes         ? bytes
+                                                   : per_rank * comm->n_ranks;
     uint64_t cells = tdm_ceil_div(traffic ? traffic : 1, 16384);
     pick->n_channels = cells < n ? (uint32_t)cells : n;
 }
@@ -168,8 +169,8 @@ static void choose_channels(const tdm_nccl_comm *comm, tdm_nccl_func func, uint6
 /* Bytes that one channel hands on at once. */
 static uint64_t chunk_bytes(const tdm_nccl_comm *comm, const tdm_nccl_pick *pick)
 {
-    static const uint64_t defaults[TDM_NCCL_N_PROTOS] = {
-        8 * 512 * 8 * 16, 640 * 15 * 8 * 8 * 8, 1 << 22}; /* buffers of 8 steps, init.cc */
+    static const uint64_t defaults[TDM_NCCL_N_PROTOS] = {8 * 512 * 8 * 16, 640 * 15 * 8 * 8 * 8,
+                                                         1 << 22}; /* buffers of 8 steps, init.cc */
     uint64_t buffer = comm->settings.buffer_bytes[pick->proto];
     uint64_t step = (buffer ? buffer : defaults[pick->proto]) / 8;
     if (pick->algo == TDM_NCCL_NVLS || pick->algo == TDM_NCCL_NVLS_TREE)
@@ -184,15 +185,14 @@ static tdm_code none_left(const tdm_nccl_comm *comm, tdm_nccl_func func, tdm_err
     const tdm_nccl_settings *s = &comm->settings;
     bool collnet = s->algo_given && (s->algo[func][TDM_NCCL_COLLNET_DIRECT] ||
                                      s->algo[func][TDM_NCCL_COLLNET_CHAIN]);
-    return tdm_error_add(err, TDM_E_INVALID,
-                         "%s: nothing is left for %s on %u ranks of %u node%s%s%s", comm->name,
-                         tdm_nccl_func_name(func), comm->n_ranks, comm->n_nodes,
-                         comm->n_nodes == 1 ? "" : "s",
-                         s->algo_given && s->proto_given ? " with this NCCL_ALGO and NCCL_PROTO"
-                         : s->algo_given                 ? " with this NCCL_ALGO"
-                         : s->proto_given                ? " with this NCCL_PROTO"
-                                                         : "",
-                         collnet ? "; CollNet needs a plugin (SHARP), which is not modelled" : "");
+    return tdm_error_add(
+        err, TDM_E_INVALID, "%s: nothing is left for %s on %u ranks of %u node%s%s%s", comm->name,
+        tdm_nccl_func_name(func), comm->n_ranks, comm->n_nodes, comm->n_nodes == 1 ? "" : "s",
+        s->algo_given && s->proto_given ? " with this NCCL_ALGO and NCCL_PROTO"
+        : s->algo_given                 ? " with this NCCL_ALGO"
+        : s->proto_given                ? " with this NCCL_PROTO"
+                                        : "",
+        collnet ? "; CollNet needs a plugin (SHARP), which is not modelled" : "");
 }
 
 tdm_code tdm_nccl_choose(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t bytes,
@@ -201,8 +201,8 @@ tdm_code tdm_nccl_choose(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t
     tdm_nccl_pick best = {.predicted_us = INFINITY};
     for (int algo = 0; algo < TDM_NCCL_N_ALGOS; algo++)
         for (int proto = 0; proto < TDM_NCCL_N_PROTOS; proto++) {
-            double us = tdm_nccl_predict_us(comm, func, (tdm_nccl_algo)algo, (tdm_nccl_proto)proto,
-                                            bytes);
+            double us =
+                tdm_nccl_predict_us(comm, func, (tdm_nccl_algo)algo, (tdm_nccl_proto)proto, bytes);
             if (us < 0 || us >= best.predicted_us)
                 continue;
             best.algo = (tdm_nccl_algo)algo;

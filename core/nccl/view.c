@@ -7,12 +7,7 @@
 
 double tdm_nccl_nvlink_bw(uint32_t sm)
 {
-    return sm >= 100  ? 40.1
-           : sm >= 90 ? 20.6
-           : sm == 86 ? 12
-           : sm >= 70 ? 20
-           : sm >= 60 ? 18
-                      : 20;
+    return sm >= 100 ? 40.1 : sm >= 90 ? 20.6 : sm == 86 ? 12 : sm >= 70 ? 20 : sm >= 60 ? 18 : 20;
 }
 
 /* PCIe: NCCL counts 15 x 2^(generation - 1) / 80 GB/s per lane. The generation is the fastest that

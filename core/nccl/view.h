@@ -17,7 +17,7 @@ typedef enum tdm_nccl_kind {
     TDM_NCCL_PCI, /* a PCIe switch */
     TDM_NCCL_NVS, /* all NVSwitches of the node in one */
     TDM_NCCL_CPU,
-    TDM_NCCL_NIC, /* the adapter's PCIe side */
+    TDM_NCCL_NIC,  /* the adapter's PCIe side */
     TDM_NCCL_PORT, /* its network side */
     TDM_NCCL_N_KINDS
 } tdm_nccl_kind;
@@ -56,8 +56,8 @@ typedef struct tdm_nccl_view {
     uint32_t n_of[TDM_NCCL_N_KINDS];
     const uint32_t *of[TDM_NCCL_N_KINDS]; /* nodes of a kind */
     uint32_t n_targets;
-    uint32_t *target;      /* [n_nodes] number as target of paths; UINT32_MAX: none */
-    tdm_nccl_path *paths;  /* [n_nodes][n_targets] */
+    uint32_t *target;     /* [n_nodes] number as target of paths; UINT32_MAX: none */
+    tdm_nccl_path *paths; /* [n_nodes][n_targets] */
     /* [gpus][ports] the adapters that NCCL gives to a GPU's channels in turn, and how many. */
     uint16_t *gpu_ports, *n_gpu_ports;
     double max_bw, total_bw;

@@ -18,22 +18,22 @@ static double bandwidth(const tdm_nccl_case *it)
     if (it->proto == TDM_NCCL_LL)
         bw = fmin(it->ll_max_bw, bw / 2);
     if (it->proto == TDM_NCCL_LL128)
-        bw = fmin(.92 * bw,
-                  ring->n_channels * ll128_per_channel[it->generation][it->by_nodes]);
+        bw = fmin(.92 * bw, ring->n_channels * ll128_per_channel[it->generation][it->by_nodes]);
     return bw * it->comm->n_ranks / it->n_steps;
 }
 
 static double latency(const tdm_nccl_case *it)
 {
     const tdm_nccl_comm *comm = it->comm;
-    uint32_t n_inter = it->func == TDM_NCCL_ALL_REDUCE ? 2 * (comm->n_nodes - 1) : comm->n_nodes - 1;
+    uint32_t n_inter =
+        it->func == TDM_NCCL_ALL_REDUCE ? 2 * (comm->n_nodes - 1) : comm->n_nodes - 1;
     if (it->func == TDM_NCCL_BROADCAST || it->func == TDM_NCCL_REDUCE) {
         double step = comm->n_nodes == 1 ? it->intra_us : it->inter_us;
         if (comm->ring.same_channels)
             return step;
         if (it->proto == TDM_NCCL_SIMPLE) {
             const tdm_nccl_algorithm *tree = tdm_nccl_algorithm_find(TDM_NCCL_TREE);
-            step = comm->n_nodes > 1                   ? tree->net_us[it->proto]
+            step = comm->n_nodes > 1                  ? tree->net_us[it->proto]
                    : comm->ring.intra == TDM_NCCL_NVL ? tree->nvlink_us[it->proto]
                                                       : tree->pcie_us[it->proto];
         }
