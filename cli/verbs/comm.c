@@ -81,13 +81,14 @@ static tdm_code read_settings(const arguments *a, tdm_nccl_settings *settings, t
     tdm_code code = TDM_OK;
     *settings = tdm_nccl_settings_default();
     for (size_t i = 0; i < a->sets.n; i++)
-        if (tdm_nccl_settings_assign(settings, "comm: --set", a->sets.items[i], err) != TDM_OK)
+        if (tdm_nccl_settings_assign(settings, "tandem: comm: --set", a->sets.items[i], err) !=
+            TDM_OK)
             code = TDM_E_INVALID;
-    if (a->algo &&
-        tdm_nccl_settings_set(settings, "comm: --algo", "NCCL_ALGO", a->algo, err) != TDM_OK)
+    if (a->algo && tdm_nccl_settings_set(settings, "tandem: comm: --algo", "NCCL_ALGO", a->algo,
+                                         err) != TDM_OK)
         code = TDM_E_INVALID;
-    if (a->proto &&
-        tdm_nccl_settings_set(settings, "comm: --proto", "NCCL_PROTO", a->proto, err) != TDM_OK)
+    if (a->proto && tdm_nccl_settings_set(settings, "tandem: comm: --proto", "NCCL_PROTO", a->proto,
+                                          err) != TDM_OK)
         code = TDM_E_INVALID;
     return code;
 }
@@ -97,7 +98,7 @@ static tdm_code load_machine(tdm_arena *arena, const char *name, tdm_graph *grap
     tdm_topology topology;
     tdm_device device;
     const char *root = tdm_cli_root(arena), *found = NULL;
-    const tdm_node place = {.kind = TDM_NODE_SCALAR, .path = "comm", .text = name};
+    const tdm_node place = {.kind = TDM_NODE_SCALAR, .path = "tandem: comm", .text = name};
     if (!root)
         return tdm_error_add(err, TDM_E_INVALID,
                              "tandem: no folder with scenarios/ and topologies/ (set TANDEM_ROOT "

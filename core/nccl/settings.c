@@ -78,6 +78,9 @@ static tdm_code read_list(const words *w, const char *text, size_t length, bool 
 static tdm_code read_lists(const words *w, const char *text, bool *rows, tdm_error *err)
 {
     bool row[TDM_NCCL_N_ALGOS];
+    if (!*text)
+        return tdm_error_add(err, TDM_E_INVALID, "%s: %s: leaves nothing to choose from", w->mark,
+                             w->name);
     for (bool first = true; *text; first = false) {
         size_t n = strcspn(text, ";"), head = strcspn(text, ":;");
         int begin = 0, end = TDM_NCCL_N_TUNED;
