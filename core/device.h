@@ -31,6 +31,9 @@ typedef struct tdm_device {
     tdm_value attention_backward_efficiency; /* fused, backward */
     tdm_value memory_efficiency; /* share of memory bandwidth that an element-wise kernel reaches */
     tdm_value context_bytes;     /* CUDA context and library workspaces, outside the arena */
+    tdm_value compute_capability; /* 9.0: Hopper; value 0: not given */
+    tdm_value nvlinks;            /* of one GPU; 0: none, or not given */
+    tdm_value pcie_bytes_per_s;   /* wire of its PCIe link, one direction; 0: not given */
 } tdm_device;
 
 const char *tdm_grade_name(tdm_grade grade);

@@ -51,6 +51,12 @@ static const tdm_field peak_fields[] = {
         .required = true, .unit = TDM_UNIT_SHARE, .max = 1, .positive = true, .doc = doc_          \
     }
 
+#define OPTIONAL(key_, member, unit_, doc_)                                                        \
+    {                                                                                              \
+        .key = key_, .type = TDM_FIELD_VALUE, .offset = offsetof(record, device.member),           \
+        .unit = unit_, .positive = true, .doc = doc_                                               \
+    }
+
 static const tdm_field fields[] = {
     {.key = "description",
      .type = TDM_FIELD_TEXT,
@@ -96,6 +102,11 @@ static const tdm_field fields[] = {
      .required = true,
      .unit = TDM_UNIT_BYTES,
      .doc = "memory of the CUDA context and the libraries, which no tensor can use"},
+    OPTIONAL("compute_capability", compute_capability, TDM_UNIT_NONE,
+             "as CUDA has it, 9.0 for H100; NCCL's choices depend on it"),
+    OPTIONAL("nvlinks", nvlinks, TDM_UNIT_NONE, "NVLinks of one GPU"),
+    OPTIONAL("pcie", pcie_bytes_per_s, TDM_UNIT_BYTES_PER_S,
+             "wire of the PCIe link, one direction"),
     {.key = NULL},
 };
 

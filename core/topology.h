@@ -41,6 +41,7 @@ typedef struct tdm_topology {
     tdm_grade grade;               /* worst of all numbers in the file */
     bool uneven_latency; /* links of one kind differ in latency: no pair of GPUs stands for
                           * others */
+    tdm_value adapter_bytes_per_s; /* line rate of a network adapter; value 0: not given */
 } tdm_topology;
 
 typedef struct tdm_route {

@@ -5,6 +5,7 @@
 typedef struct network {
     tdm_value per_gpu_link;
     tdm_value latency;
+    tdm_value adapter;
 } network;
 
 typedef struct spec {
@@ -27,6 +28,12 @@ static const tdm_field network_fields[] = {
      .required = true,
      .unit = TDM_UNIT_SECONDS,
      .doc = "from GPU to GPU through the network"},
+    {.key = "adapter",
+     .type = TDM_FIELD_VALUE,
+     .offset = offsetof(network, adapter),
+     .unit = TDM_UNIT_BYTES_PER_S,
+     .positive = true,
+     .doc = "line rate of an adapter, as NCCL is told it (per_gpu_link when left out)"},
     {.key = NULL},
 };
 
@@ -124,6 +131,7 @@ static void build(tdm_arena *arena, const void *in, tdm_topology *topology)
     topology->n_planes = n_planes;
     topology->planes = planes;
     topology->link_bytes_per_s = s->link;
+    topology->adapter_bytes_per_s = s->network.adapter;
 }
 
 const tdm_fabric tdm_fabric_nvswitch = {

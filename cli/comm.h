@@ -1,0 +1,44 @@
+/* comm.h: parts of `tandem comm`. */
+#ifndef TDM_CLI_COMM_H
+#define TDM_CLI_COMM_H
+
+#include "cli.h"
+#include "core/nccl/time.h"
+#include "core/nccl_log.h"
+
+/* One line of the table. */
+typedef struct tdm_comm_row {
+    uint64_t bytes;
+    tdm_nccl_cost cost;
+    double time_s;     /* launch included */
+    double measured_s; /* 0: none */
+} tdm_comm_row;
+
+typedef struct tdm_comm_table {
+    const char *machine;
+    tdm_nccl_comm comm;
+    tdm_nccl_func func;
+    double launch_s;
+    bool launch_fitted;
+    uint32_t n_rows;
+    tdm_comm_row *rows; /* [n_rows] */
+} tdm_comm_table;
+
+/* Bands of sizes: up to 64 KiB, to 16 MiB, above. */
+enum { TDM_COMM_BANDS = 3 };
+extern const char *const tdm_comm_band_names[TDM_COMM_BANDS];
+int tdm_comm_band(uint64_t bytes);
+/* Median absolute error of each band; negative: no point. */
+void tdm_comm_errors(tdm_arena *arena, const tdm_comm_table *table, double errors[TDM_COMM_BANDS]);
+
+/* Prints predictions, shaped as nccl-tests does; with measurements beside them where there are any.
+ */
+void tdm_comm_print_text(tdm_arena *arena, const tdm_comm_table *table);
+void tdm_comm_print_csv(const tdm_comm_table *table);
+void tdm_comm_print_json(tdm_arena *arena, const tdm_comm_table *table);
+
+/* Reads "8:8GiB", "8:8GiB:4", "1MiB:16MiB+1MiB" or one size. False: it is none of these. */
+bool tdm_comm_sizes(const char *text, uint64_t *first, uint64_t *last, uint64_t *factor,
+                    uint64_t *step);
+
+#endif

@@ -1,0 +1,299 @@
+/* comm.c: `tandem comm`: how long a collective takes on a machine, alone, and which algorithm,
+ * protocol and channels NCCL would choose. */
+#include "comm.h"
+#include "core/device_load.h"
+#include "core/files.h"
+#include "core/schema.h"
+#include "core/topology_graph.h"
+#include "core/topology_load.h"
+#include "core/units.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_ROWS = 10000 };
+
+typedef struct arguments {
+    const char *machine, *collective, *sizes, *gpus, *algo, *proto, *launch, *format, *against,
+        *tolerance;
+    tdm_cli_strings sets;
+} arguments;
+
+static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
+{
+    static const char *const formats[] = {"text", "csv", "json", NULL};
+    tdm_cli_strings operands;
+    const tdm_cli_option options[] = {
+        {.name = "--collective",
+         .value_name = "NAME",
+         .text = "all-reduce, all-gather, reduce-scatter, broadcast, reduce, all-to-all, send-recv",
+         .value = &a->collective},
+        {.name = "--sizes",
+         .value_name = "RANGE",
+         .text = "8:8GiB doubling, 8:8GiB:4 times four, 1MiB:16MiB+1MiB by steps, or one size",
+         .value = &a->sizes},
+        {.name = "--gpus", .value_name = "N", .text = "the first N GPUs only", .value = &a->gpus},
+        {.name = "--algo",
+         .value_name = "LIST",
+         .text = "as NCCL_ALGO: ring, tree, nvls, nvlstree, pat; ^ring for all but",
+         .value = &a->algo},
+        {.name = "--proto",
+         .value_name = "LIST",
+         .text = "as NCCL_PROTO: ll, ll128, simple",
+         .value = &a->proto},
+        {.name = "--set",
+         .value_name = "NCCL_NAME=VALUE",
+         .text = "any variable of NCCL that is modelled",
+         .values = &a->sets},
+        {.name = "--launch",
+         .value_name = "TIME",
+         .text = "fixed time of one operation at this site, or fit: from the log",
+         .value = &a->launch},
+        {.name = "--against",
+         .value_name = "FILE",
+         .text = "beside what nccl-tests measured: its text, its JSON, or CSV",
+         .value = &a->against},
+        {.name = "--tolerance",
+         .value_name = "SHARE",
+         .text = "exit 4 when the median error of a band of sizes is above it",
+         .value = &a->tolerance},
+        {.name = "--format",
+         .value_name = "FORMAT",
+         .text = "how to print",
+         .choices = formats,
+         .value = &a->format},
+        {0},
+    };
+    int code = tdm_cli_parse(arena, tdm_verb_find("comm"), options, argc, argv, 1, 1, &operands);
+    if (code == TDM_CLI_GO_ON)
+        a->machine = operands.items[0];
+    if (code == TDM_CLI_GO_ON && !a->against &&
+        (a->tolerance || (a->launch && !strcmp(a->launch, "fit"))))
+        return tdm_cli_complain(TDM_E_INVALID, "comm: %s needs measurements: --against FILE",
+                                a->tolerance ? "--tolerance" : "--launch fit");
+    if (code == TDM_CLI_GO_ON && a->against && a->sizes)
+        return tdm_cli_complain(TDM_E_INVALID, "comm: --sizes: the sizes are those of --against");
+    return code;
+}
+
+static tdm_code read_settings(const arguments *a, tdm_nccl_settings *settings, tdm_error *err)
+{
+    tdm_code code = TDM_OK;
+    *settings = tdm_nccl_settings_default();
+    for (size_t i = 0; i < a->sets.n; i++)
+        if (tdm_nccl_settings_assign(settings, "tandem: comm: --set", a->sets.items[i], err) !=
+            TDM_OK)
+            code = TDM_E_INVALID;
+    if (a->algo && tdm_nccl_settings_set(settings, "tandem: comm: --algo", "NCCL_ALGO", a->algo,
+                                         err) != TDM_OK)
+        code = TDM_E_INVALID;
+    if (a->proto && tdm_nccl_settings_set(settings, "tandem: comm: --proto", "NCCL_PROTO", a->proto,
+                                          err) != TDM_OK)
+        code = TDM_E_INVALID;
+    return code;
+}
+
+static tdm_code load_machine(tdm_arena *arena, const char *name, tdm_graph *graph, tdm_error *err)
+{
+    tdm_topology topology;
+    tdm_device device;
+    const char *root = tdm_cli_root(arena), *found = NULL;
+    const tdm_node place = {.kind = TDM_NODE_SCALAR, .path = "tandem: comm", .text = name};
+    if (!root)
+        return tdm_error_add(err, TDM_E_INVALID,
+                             "tandem: no folder with scenarios/ and topologies/ (set TANDEM_ROOT "
+                             "to it)");
+    tdm_code code = tdm_file_find(arena, &tdm_file_topology, root, ".", &place, &found, err);
+    if (code == TDM_OK)
+        code = tdm_topology_load(arena, found, &topology, err);
+    if (code != TDM_OK)
+        return code;
+    const char *path = tdm_file_lookup(arena, &tdm_file_device, root, tdm_file_folder(arena, found),
+                                       topology.device_name);
+    if (!path)
+        return tdm_error_add(err, TDM_E_INVALID,
+                             "%s: device: %s: no such device (tandem list "
+                             "devices shows them)",
+                             found, topology.device_name);
+    code = tdm_device_load(arena, path, &device, err);
+    return code == TDM_OK ? tdm_topology_graph(arena, &topology, &device, graph, err) : code;
+}
+
+/* A collective's name; without one that of the log's program ("all_reduce_perf"). */
+static tdm_code find_func(tdm_arena *arena, const char *name, const tdm_nccl_log *log,
+                          tdm_nccl_func *func, tdm_error *err)
+{
+    static const char *const names[] = {"all-reduce", "all-gather", "reduce-scatter", "broadcast",
+                                        "reduce",     "all-to-all", "send-recv"};
+    if (!name && log->program)
+        name = tdm_arena_strndup(arena, log->program, strlen(log->program) - strlen("_perf"));
+    if (!name)
+        return tdm_error_add(err, TDM_E_INVALID,
+                             "tandem: comm: --collective is missing: all-reduce, all-gather, "
+                             "reduce-scatter, broadcast, reduce, all-to-all or send-recv");
+    if (tdm_nccl_func_find(name, func))
+        return TDM_OK;
+    const char *near = tdm_suggest(name, names, TDM_COUNT(names));
+    return tdm_error_add(err, TDM_E_INVALID,
+                         "tandem: comm: --collective: '%.40s' is none of all-reduce, all-gather, "
+                         "reduce-scatter, broadcast, reduce, all-to-all, send-recv%s%s%s",
+                         name, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+}
+
+static tdm_code make_rows(tdm_arena *arena, const arguments *a, const tdm_nccl_log *log,
+                          tdm_comm_table *table, tdm_error *err)
+{
+    uint64_t first, last, factor, step, least = 1;
+    const char *sizes = a->sizes ? a->sizes : "8:8GiB";
+    table->rows = TDM_ALLOC(arena, tdm_comm_row, a->against ? log->n_rows : MAX_ROWS);
+    for (uint32_t i = 0; a->against && i < log->n_rows; i++)
+        table->rows[table->n_rows++] =
+            (tdm_comm_row){.bytes = log->rows[i].bytes, .measured_s = log->rows[i].time_s};
+    if (a->against)
+        return TDM_OK;
+    if (!tdm_comm_sizes(sizes, &first, &last, &factor, &step))
+        return tdm_error_add(err, TDM_E_INVALID,
+                             "tandem: comm: --sizes: '%.60s' is no range of sizes: 8:8GiB, "
+                             "8:8GiB:4, 1MiB:16MiB+1MiB, or one size",
+                             sizes);
+    /* Parts of 16 bytes for every rank, as nccl-tests makes them. */
+    if (table->func == TDM_NCCL_ALL_GATHER || table->func == TDM_NCCL_REDUCE_SCATTER ||
+        table->func == TDM_NCCL_ALL_TO_ALL)
+        least = 16 * (uint64_t)table->comm.n_ranks;
+    for (uint64_t size = first; size <= last; size = step ? size + step : size * factor) {
+        if (table->n_rows == MAX_ROWS)
+            return tdm_error_add(err, TDM_E_INVALID, "tandem: comm: --sizes: more than %d sizes",
+                                 MAX_ROWS);
+        uint64_t bytes = size / least * least;
+        if (bytes > 0 && (table->n_rows == 0 || table->rows[table->n_rows - 1].bytes != bytes))
+            table->rows[table->n_rows++] = (tdm_comm_row){.bytes = bytes};
+    }
+    return TDM_OK;
+}
+
+static tdm_code fit_launch(tdm_arena *arena, tdm_comm_table *table, tdm_error *err)
+{
+    uint64_t *bytes = TDM_ALLOC(arena, uint64_t, table->n_rows);
+    double *time_s = TDM_ALLOC(arena, double, table->n_rows);
+    for (uint32_t i = 0; i < table->n_rows; i++) {
+        bytes[i] = table->rows[i].bytes;
+        time_s[i] = table->rows[i].measured_s;
+    }
+    table->launch_fitted = true;
+    return tdm_nccl_fit_launch(arena, &table->comm, table->func, bytes, time_s, table->n_rows,
+                               &table->launch_s, err);
+}
+
+static tdm_code find_launch(tdm_arena *arena, const arguments *a, tdm_comm_table *table,
+                            tdm_error *err)
+{
+    table->launch_s = tdm_nccl_default_launch_s(tdm_nccl_generation_of(table->comm.min_sm));
+    if (!a->launch)
+        return TDM_OK;
+    if (strcmp(a->launch, "fit") == 0)
+        return fit_launch(arena, table, err);
+    if (tdm_quantity_parse(a->launch, TDM_UNIT_SECONDS, &table->launch_s) == TDM_QUANTITY_OK &&
+        table->launch_s >= 0)
+        return TDM_OK;
+    return tdm_error_add(err, TDM_E_INVALID, "tandem: comm: --launch: '%.40s': expected %s, or fit",
+                         a->launch, tdm_unit_expected(TDM_UNIT_SECONDS));
+}
+
+static tdm_code count_gpus(const arguments *a, const tdm_graph *graph, uint32_t *n, tdm_error *err)
+{
+    char *end;
+    *n = graph->n_gpus;
+    if (!a->gpus)
+        return TDM_OK;
+    unsigned long value = strtoul(a->gpus, &end, 10);
+    if (!*a->gpus || *end || value < 1 || value > graph->n_gpus)
+        return tdm_error_add(err, TDM_E_INVALID, "tandem: comm: --gpus: '%.20s': %s has 1 to %u",
+                             a->gpus, graph->name, graph->n_gpus);
+    *n = (uint32_t)value;
+    return TDM_OK;
+}
+
+static tdm_code make_table(tdm_arena *arena, const arguments *a, tdm_comm_table *table,
+                           tdm_error *err)
+{
+    tdm_nccl_settings settings;
+    tdm_nccl_log log = {0};
+    tdm_graph graph;
+    uint32_t n;
+    tdm_code code = read_settings(a, &settings, err);
+    if (code == TDM_OK && a->against)
+        code = tdm_nccl_log_read(arena, a->against, &log, err);
+    if (code == TDM_OK)
+        code = find_func(arena, a->collective, &log, &table->func, err);
+    if (code == TDM_OK)
+        code = load_machine(arena, a->machine, &graph, err);
+    if (code == TDM_OK)
+        code = count_gpus(a, &graph, &n, err);
+    if (code != TDM_OK)
+        return code;
+    uint32_t *ranks = TDM_ALLOC(arena, uint32_t, n);
+    for (uint32_t i = 0; i < n; i++)
+        ranks[i] = i;
+    table->machine = graph.name;
+    code = tdm_nccl_comm_build(arena, &graph, ranks, n, &settings, &table->comm, err);
+    if (code == TDM_OK)
+        code = make_rows(arena, a, &log, table, err);
+    if (code == TDM_OK)
+        code = find_launch(arena, a, table, err);
+    for (uint32_t i = 0; code == TDM_OK && i < table->n_rows; i++) {
+        tdm_comm_row *row = &table->rows[i];
+        code = tdm_nccl_time(&table->comm, table->func, row->bytes, &row->cost, err);
+        row->time_s = table->launch_s + row->cost.time_s;
+    }
+    return code;
+}
+
+/* Exit code of a comparison. */
+static int judge(tdm_arena *arena, const arguments *a, const tdm_comm_table *table)
+{
+    double tolerance, errors[TDM_COMM_BANDS];
+    int code = TDM_OK;
+    if (!a->tolerance)
+        return TDM_OK;
+    if (tdm_quantity_parse(a->tolerance, TDM_UNIT_SHARE, &tolerance) != TDM_QUANTITY_OK ||
+        tolerance < 0)
+        return tdm_cli_complain(TDM_E_INVALID, "comm: --tolerance: '%s': expected a share, as 10%%",
+                                a->tolerance);
+    tdm_comm_errors(arena, table, errors);
+    for (int band = 0; band < TDM_COMM_BANDS; band++)
+        if (errors[band] > tolerance)
+            code = tdm_cli_complain(TDM_E_TOLERANCE, "comm: %s: median error %.1f %%, above %g %%",
+                                    tdm_comm_band_names[band], 100 * errors[band], 100 * tolerance);
+    return code;
+}
+
+static int run(int argc, char **argv)
+{
+    tdm_arena arena = {0};
+    tdm_error *err = TDM_ALLOC(&arena, tdm_error, 1);
+    arguments a = {.format = "text"};
+    tdm_comm_table table = {0};
+    int code = parse(&arena, argc, argv, &a);
+    if (code == TDM_CLI_GO_ON && make_table(&arena, &a, &table, err) != TDM_OK)
+        code = tdm_cli_fail(err);
+    if (code == TDM_CLI_GO_ON)
+        code = judge(&arena, &a, &table);
+    if (code == TDM_OK || code == TDM_E_TOLERANCE) {
+        if (table.n_rows > 0 && strcmp(a.format, "csv") == 0)
+            tdm_comm_print_csv(&table);
+        else if (table.n_rows > 0 && strcmp(a.format, "json") == 0)
+            tdm_comm_print_json(&arena, &table);
+        else if (table.n_rows > 0)
+            tdm_comm_print_text(&arena, &table);
+        code = tdm_cli_finish(code);
+    }
+    tdm_arena_free(&arena);
+    return code;
+}
+
+const tdm_verb tdm_verb_comm = {
+    .name = "comm",
+    .usage = "MACHINE --collective NAME [options]",
+    .summary = "how long a collective takes on a machine, and what NCCL would choose for it",
+    .run = run,
+};

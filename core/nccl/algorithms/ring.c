@@ -1,0 +1,62 @@
+/* Ring: every GPU passes on to the next, over all channels at once.
+ * Source: NCCL 2.28.9, src/graph/tuning.cc. */
+#include "core/nccl/tuning.h"
+
+#include <math.h>
+
+static const tdm_nccl_graph *graph(const tdm_nccl_comm *comm)
+{
+    return &comm->ring;
+}
+
+static double bandwidth(const tdm_nccl_case *it)
+{
+    static const double ll128_per_channel[TDM_NCCL_N_GENERATIONS][3] = {
+        {20, 20, 20}, {20, 20, 20}, {36.7, 36.7, 36.7}, {73.4, 34.6, 73.4}};
+    const tdm_nccl_graph *ring = &it->comm->ring;
+    double bw = ring->n_channels * (it->comm->n_nodes <= 2 ? ring->bw_intra : ring->bw_inter);
+    if (it->proto == TDM_NCCL_LL)
+        bw = fmin(it->ll_max_bw, bw / 2);
+    if (it->proto == TDM_NCCL_LL128)
+        bw = fmin(.92 * bw, ring->n_channels * ll128_per_channel[it->generation][it->by_nodes]);
+    return bw * it->comm->n_ranks / it->n_steps;
+}
+
+static double latency(const tdm_nccl_case *it)
+{
+    const tdm_nccl_comm *comm = it->comm;
+    uint32_t n_inter =
+        it->func == TDM_NCCL_ALL_REDUCE ? 2 * (comm->n_nodes - 1) : comm->n_nodes - 1;
+    if (it->func == TDM_NCCL_BROADCAST || it->func == TDM_NCCL_REDUCE) {
+        double step = comm->n_nodes == 1 ? it->intra_us : it->inter_us;
+        if (comm->ring.same_channels)
+            return step;
+        if (it->proto == TDM_NCCL_SIMPLE) {
+            const tdm_nccl_algorithm *tree = tdm_nccl_algorithm_find(TDM_NCCL_TREE);
+            step = comm->n_nodes > 1                  ? tree->net_us[it->proto]
+                   : comm->ring.intra == TDM_NCCL_NVL ? tree->nvlink_us[it->proto]
+                                                      : tree->pcie_us[it->proto];
+        }
+        return it->n_steps * step;
+    }
+    return (it->n_steps - n_inter) * fmax(it->intra_us, it->net_overhead_us) +
+           n_inter * it->inter_us;
+}
+
+static double wire_bytes(const tdm_nccl_case *it)
+{
+    return (double)it->n_steps / it->comm->n_ranks;
+}
+
+const tdm_nccl_algorithm tdm_nccl_algorithm_ring = {
+    .name = "Ring",
+    .algo = TDM_NCCL_RING,
+    .base_us = {6.6, 14, 8.4},
+    .nvlink_us = {.6, 1.9, 3.4},
+    .pcie_us = {1, 2.5, 5.7},
+    .net_us = {2.7, 4, 14},
+    .graph = graph,
+    .bandwidth = bandwidth,
+    .latency = latency,
+    .wire_bytes = wire_bytes,
+};

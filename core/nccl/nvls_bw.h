@@ -1,0 +1,16 @@
+/* nvls_bw.h: what NVLS and NVLSTree share: the switch adds and distributes within a node. */
+#ifndef TDM_NCCL_NVLS_BW_H
+#define TDM_NCCL_NVLS_BW_H
+
+#include "core/nccl/tuning.h"
+
+/* GB/s of the algorithm; per_channel caps a head's share, INFINITY: nothing does. */
+double tdm_nccl_nvls_bw(const tdm_nccl_case *it, double inter_factor, double per_channel);
+
+/* Each GPU's link carries the buffer once each way, and the head's share a second time: the same
+ * charge that the search makes. */
+double tdm_nccl_nvls_wire_bytes(const tdm_nccl_case *it);
+
+const tdm_nccl_graph *tdm_nccl_nvls_graph(const tdm_nccl_comm *comm);
+
+#endif

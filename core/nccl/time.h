@@ -1,0 +1,62 @@
+/* time.h: how long one operation takes on an idle machine: NCCL's choice, its steps' latency, and
+ * the bytes over a bandwidth that grows with the size. The parts are returned too, so that flows
+ * over shared links can take the place of the bandwidth. */
+#ifndef TDM_NCCL_TIME_H
+#define TDM_NCCL_TIME_H
+
+#include "core/nccl/p2p.h"
+
+/* What measurements say beyond NCCL's own tables. Time is
+ *     latency x latency_share
+ *     + bytes / bandwidth / efficiency x (1 + own_steps / steps) x (1 + (half_bytes / x)^power)
+ * with x the bytes per rank: at half_bytes half of the bandwidth is reached. own_steps: the copy of
+ * a rank's own part, in steps of the ring. */
+typedef struct tdm_nccl_ramp {
+    double latency_share, efficiency, own_steps, half_bytes, power;
+} tdm_nccl_ramp;
+
+/* The kinds of operation that share a ramp. */
+typedef struct tdm_nccl_ramp_key {
+    tdm_nccl_generation generation;
+    tdm_nccl_algo algo;
+    tdm_nccl_proto proto;
+    bool all_reduce; /* else all-gather, reduce-scatter, broadcast, reduce */
+    bool one_node;
+} tdm_nccl_ramp_key;
+
+/* The ramp of a kind; where it was not measured, that of the nearest kind that was. */
+const tdm_nccl_ramp *tdm_nccl_ramp_for(const tdm_nccl_ramp_key *key);
+
+typedef struct tdm_nccl_cost {
+    tdm_nccl_pick pick;
+    double latency_s;   /* of the steps; the site's launch floor is not in it */
+    double bytes_per_s; /* of the buffer, at full speed */
+    double ramp;        /* share of it that is reached at this size */
+    double wire_bytes;  /* per byte of the buffer, on the busiest link of a GPU, each direction */
+    double channel_bytes_per_s; /* what one channel puts on its link at most, protocol included */
+    double time_s;              /* latency_s + bytes / (bytes_per_s x ramp) */
+} tdm_nccl_cost;
+
+/* The cost of one operation. bytes as nccl-tests counts them: the whole buffer of a rank, for
+ * all-gather and reduce-scatter that of all ranks, for all-to-all what one rank sends in all.
+ * Errors are those of tdm_nccl_choose. */
+tdm_code tdm_nccl_time(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t bytes,
+                       tdm_nccl_cost *cost, tdm_error *err);
+
+/* The same without a ramp: what the tables alone say, for fitting. *key and *steps (of a ring; 0:
+ * no own part) say which ramp applies. */
+tdm_code tdm_nccl_time_parts(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t bytes,
+                             tdm_nccl_cost *cost, tdm_nccl_ramp_key *key, double *steps,
+                             tdm_error *err);
+
+/* The launch floor that fits a site's measurements best, never below 0: the median of what is
+ * measured above the model at the smaller sizes (up to 64 KiB; where there are none, the three
+ * smallest). */
+tdm_code tdm_nccl_fit_launch(tdm_arena *arena, const tdm_nccl_comm *comm, tdm_nccl_func func,
+                             const uint64_t *bytes, const double *time_s, uint32_t n,
+                             double *launch_s, tdm_error *err);
+
+/* The floor of a machine that was not measured: the median over the sets of its generation. */
+double tdm_nccl_default_launch_s(tdm_nccl_generation generation);
+
+#endif
