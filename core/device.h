@@ -31,6 +31,8 @@ typedef struct tdm_device {
     tdm_value attention_backward_efficiency; /* fused, backward */
     tdm_value memory_efficiency; /* share of memory bandwidth that an element-wise kernel reaches */
     tdm_value context_bytes;     /* CUDA context and library workspaces, outside the arena */
+    tdm_value compute_capability; /* 9.0; value 0: the profile does not say */
+    tdm_value nvlinks;            /* of one GPU; 0 without a source: the profile does not say */
 } tdm_device;
 
 const char *tdm_grade_name(tdm_grade grade);

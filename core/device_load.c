@@ -96,6 +96,17 @@ static const tdm_field fields[] = {
      .required = true,
      .unit = TDM_UNIT_BYTES,
      .doc = "memory of the CUDA context and the libraries, which no tensor can use"},
+    {.key = "compute_capability",
+     .type = TDM_FIELD_VALUE,
+     .offset = offsetof(record, device.compute_capability),
+     .min = 3,
+     .max = 20,
+     .doc = "as CUDA counts, 9.0; names the GPU for imported topologies"},
+    {.key = "nvlinks",
+     .type = TDM_FIELD_VALUE,
+     .offset = offsetof(record, device.nvlinks),
+     .max = 64,
+     .doc = "NVLinks of one GPU, for imported topologies"},
     {.key = NULL},
 };
 

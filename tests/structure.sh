@@ -44,6 +44,7 @@ layers() {
         library["gsl/"] = "^core/stats\\."
         library["jansson.h"] = "^cli/|^tests/"
         library["yaml.h"] = "^core/doc\\."
+        library["expat.h"] = "^core/xml\\."
         library["cmocka.h"] = "^tests/"
         # Which folders a folder may include from, itself aside.
         sees["core"] = " "
@@ -184,6 +185,7 @@ self_test() {
     expect layers core/x.c '#include <gsl/gsl_spline.h>\n' || bad=1
     expect layers core/x.c '#include <jansson.h>\n' || bad=1
     expect layers core/x.c '#include <yaml.h>\n' || bad=1
+    expect layers core/x.c '#include <expat.h>\n' || bad=1
     expect layers cli/x.c '#include <curl/curl.h>\n' || bad=1
     expect layers core/x.c '#define H "a.h"\n#include H\n' || bad=1
     expect quiet core/x.c 'void f(void)\n{\n    printf("x");\n}\n' || bad=1
