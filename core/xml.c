@@ -159,6 +159,14 @@ bool tdm_xml_is(const tdm_xml *element, const char *name)
     return strcmp(element->name, name) == 0;
 }
 
+const tdm_xml *tdm_xml_child(const tdm_xml *element, const char *name)
+{
+    for (const tdm_xml *child = element->first; child; child = child->next)
+        if (tdm_xml_is(child, name))
+            return child;
+    return NULL;
+}
+
 tdm_code tdm_xml_error(const tdm_xml *element, tdm_error *err, const char *format, ...)
 {
     char text[512], name[TDM_QUOTE_SIZE];

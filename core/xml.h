@@ -23,6 +23,8 @@ tdm_code tdm_xml_parse(tdm_arena *arena, const char *path, const char *bytes, si
 
 /* The value of an attribute; NULL when there is none. */
 const char *tdm_xml_get(const tdm_xml *element, const char *name);
+/* The first child of that name; NULL when there is none. */
+const tdm_xml *tdm_xml_child(const tdm_xml *element, const char *name);
 bool tdm_xml_is(const tdm_xml *element, const char *name);
 
 /* An attribute as a whole number within [min, max]; `otherwise` when it is absent. Complains and

@@ -40,21 +40,13 @@ static bool begins(const char *text, const char *prefix)
     return text && strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-static const tdm_xml *child(const tdm_xml *element, const char *name)
-{
-    for (const tdm_xml *c = element->first; c; c = c->next)
-        if (tdm_xml_is(c, name))
-            return c;
-    return NULL;
-}
-
 /* By class, as NCCL's kvDictPciClass; a device without class or children is of no use to it. */
 static pci_kind kind_of(const reader *r, const tdm_xml *pci, uint64_t bus)
 {
     const char *class = tdm_xml_get(pci, "class");
-    if (child(pci, "gpu") || tdm_import_is_gpu_at(r->options, bus))
+    if (tdm_xml_child(pci, "gpu") || tdm_import_is_gpu_at(r->options, bus))
         return PCI_GPU;
-    if (child(pci, "nic"))
+    if (tdm_xml_child(pci, "nic"))
         return PCI_NIC;
     if (begins(class, "0x068000"))
         return PCI_NVSWITCH;
@@ -62,7 +54,7 @@ static pci_kind kind_of(const reader *r, const tdm_xml *pci, uint64_t bus)
         return r->options->gpu_at || r->has_gpus ? PCI_OTHER : PCI_GPU;
     if (begins(class, "0x02") && !pci->first)
         return PCI_NIC;
-    return child(pci, "pci") ? PCI_SWITCH : PCI_OTHER;
+    return tdm_xml_child(pci, "pci") ? PCI_SWITCH : PCI_OTHER;
 }
 
 static tdm_code bus_of(reader *r, const tdm_xml *pci, uint64_t *bus)
@@ -102,7 +94,8 @@ static tdm_code node_of(reader *r, const tdm_xml *cpu, uint32_t *node)
 
 static tdm_code add_device(reader *r, const tdm_xml *pci, uint64_t bus, uint32_t node)
 {
-    device d = {.pci = pci, .gpu = child(pci, "gpu"), .bus = bus, .node = node, .order = bus};
+    device d = {
+        .pci = pci, .gpu = tdm_xml_child(pci, "gpu"), .bus = bus, .node = node, .order = bus};
     int64_t number = 0, rank = 0;
     if (r->n_devices == MAX_GPUS)
         return tdm_xml_error(pci, r->err, "more than %d GPUs", MAX_GPUS);
@@ -245,7 +238,7 @@ static tdm_code add_nic(reader *r, const tdm_xml *pci, uint64_t bus, uint32_t no
                          .nic_bytes_per_s = r->options->nic_bytes_per_s};
     if (link_of(r, pci, &lanes, &bytes_per_s) != TDM_OK)
         return TDM_E_INVALID;
-    const tdm_xml *nic = child(pci, "nic");
+    const tdm_xml *nic = tdm_xml_child(pci, "nic");
     if (nic)
         return add_nets(r, nic, vertex, parent, lanes, bytes_per_s);
     tdm_import_hang(&r->builder, tdm_graph_add(&r->builder, &vertex), parent, lanes, bytes_per_s);
