@@ -4,6 +4,7 @@
 #ifndef TDM_FABRIC_H
 #define TDM_FABRIC_H
 
+#include "graph.h"
 #include "schema.h"
 #include "topology.h"
 
@@ -19,8 +20,12 @@ typedef struct tdm_fabric {
     /* Whether the keys go together. Called also when some of them were refused: those are 0 in the
      * struct. */
     tdm_code (*check)(const void *spec, const tdm_node *root, tdm_error *err);
-    /* Fills n_gpus, gpus_per_node, links, planes and link_bytes_per_s from a struct that passed. */
+    /* Fills n_gpus, gpus_per_node, links, planes and link_bytes_per_s from a struct that passed.
+     * NULL: its wiring makes no planes, so engines cannot use it. */
     void (*build)(tdm_arena *arena, const void *spec, tdm_topology *topology);
+    /* The machine as it is wired; device: its GPUs, NULL: not known. */
+    tdm_graph (*graph)(tdm_arena *arena, const void *spec, const tdm_device *device,
+                       const char *name);
 } tdm_fabric;
 
 extern const tdm_fabric *const tdm_fabrics[]; /* NULL-terminated, generated, by name */
@@ -46,5 +51,19 @@ void tdm_plane_begin(tdm_plane_builder *builder, const char *name, uint32_t n_ve
 /* Hangs a vertex on a parent with one link each way, named VERTEX-up and VERTEX-down. */
 void tdm_plane_hang(tdm_plane_builder *builder, uint32_t vertex, uint32_t parent,
                     const char *vertex_name, double bytes_per_s, double latency_s);
+
+/* A PCIe tree as several fabrics have it: GPUs under switches, each switch under a root port of its
+ * own, root ports under sockets. Rates and latencies of one direction. */
+typedef struct tdm_pcie_tree {
+    uint32_t sockets, switches_per_socket, gpus_per_switch;
+    double gpu_link_bytes_per_s, switch_link_bytes_per_s, socket_link_bytes_per_s;
+    double latency_s, socket_latency_s; /* of one PCIe link; from socket to socket */
+} tdm_pcie_tree;
+
+/* Adds the tree; its GPUs are the vertices 0, 1 ... of the builder, which has to be empty. */
+void tdm_pcie_tree_add(tdm_graph_builder *builder, const tdm_pcie_tree *tree,
+                       const tdm_device *device);
+/* A GPU of a device, for a graph. */
+tdm_vertex tdm_fabric_gpu(const tdm_device *device, uint32_t node);
 
 #endif

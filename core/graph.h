@@ -50,6 +50,9 @@ typedef struct tdm_vertex {
     double nic_bytes_per_s;         /* NIC: line rate, one direction */
     double nic_latency_s;
     bool nic_gpu_direct; /* NIC: may read GPU memory itself */
+    const char *label;   /* what the system calls it: "mlx5_0"; NULL: not known */
+    const char *cpus;    /* socket: its processors, "0-23,48-71"; NULL: not known */
+    int32_t numa;        /* socket: number of the NUMA node, -1: none */
 } tdm_vertex;
 
 typedef struct tdm_edge {

@@ -1,6 +1,7 @@
 /* topology_load.c: the keys every topology has, then those of its fabric, in one table. */
 #include "topology_load.h"
 
+#include "device_load.h"
 #include "fabric.h"
 #include "files.h"
 
@@ -104,8 +105,17 @@ static tdm_code check_common(const tdm_node *root, tdm_error *err)
     return TDM_E_INVALID;
 }
 
-tdm_code tdm_topology_load(tdm_arena *arena, const char *path, tdm_topology *topology,
-                           tdm_error *err)
+/* A topology file, read by the keys of its fabric. */
+typedef struct loaded {
+    const tdm_fabric *fabric;
+    const tdm_node *root;
+    const tdm_field *fields;
+    const unsigned char *record;
+    const common *common;
+    const void *spec;
+} loaded;
+
+static tdm_code load(tdm_arena *arena, const char *path, loaded *out, tdm_error *err)
 {
     tdm_node *root;
     tdm_code code = tdm_doc_read(arena, path, &root, err);
@@ -118,18 +128,56 @@ tdm_code tdm_topology_load(tdm_arena *arena, const char *path, tdm_topology *top
         return check_common(root, err);
     size_t spec_offset = (sizeof(common) + 15) / 16 * 16;
     unsigned char *record = tdm_arena_alloc(arena, spec_offset + fabric->spec_bytes);
-    const common *read = (const common *)(const void *)record;
     const tdm_field *fields = join_tables(arena, fabric, spec_offset);
     code = tdm_schema_load(arena, fields, root, record, err);
     if (fabric->check(record + spec_offset, root, err) != TDM_OK || code != TDM_OK)
         return TDM_E_INVALID;
-    tdm_topology loaded = {.name = tdm_file_stem(arena, path),
-                           .description = read->description,
-                           .device_name = read->device,
-                           .collective_launch_s = read->collective_launch,
-                           .p2p_launch_s = read->p2p_launch,
-                           .grade = tdm_fields_grade(fields, record)};
-    fabric->build(arena, record + spec_offset, &loaded);
-    *topology = loaded;
+    *out = (loaded){.fabric = fabric,
+                    .root = root,
+                    .fields = fields,
+                    .record = record,
+                    .common = (const common *)(const void *)record,
+                    .spec = record + spec_offset};
+    return TDM_OK;
+}
+
+tdm_code tdm_topology_load(tdm_arena *arena, const char *path, tdm_topology *topology,
+                           tdm_error *err)
+{
+    loaded file;
+    tdm_code code = load(arena, path, &file, err);
+    if (code != TDM_OK)
+        return code;
+    if (!file.fabric->build)
+        return tdm_node_error_at(file.root, "fabric", err,
+                                 "%s: engines cannot predict on this fabric; tandem topo shows it",
+                                 file.fabric->name);
+    tdm_topology built = {.name = tdm_file_stem(arena, path),
+                          .description = file.common->description,
+                          .device_name = file.common->device,
+                          .collective_launch_s = file.common->collective_launch,
+                          .p2p_launch_s = file.common->p2p_launch,
+                          .grade = tdm_fields_grade(file.fields, file.record)};
+    file.fabric->build(arena, file.spec, &built);
+    *topology = built;
+    return TDM_OK;
+}
+
+tdm_code tdm_topology_load_graph(tdm_arena *arena, const char *root, const char *path,
+                                 tdm_graph *graph, tdm_error *err)
+{
+    loaded file;
+    tdm_device device;
+    tdm_code code = load(arena, path, &file, err);
+    if (code != TDM_OK)
+        return code;
+    const char *device_path = NULL;
+    if (root && file.common->device)
+        device_path = tdm_file_lookup(arena, &tdm_file_device, root, tdm_file_folder(arena, path),
+                                      file.common->device);
+    if (device_path && (code = tdm_device_load(arena, device_path, &device, err)) != TDM_OK)
+        return code;
+    *graph = file.fabric->graph(arena, file.spec, device_path ? &device : NULL,
+                                tdm_file_stem(arena, path));
     return TDM_OK;
 }

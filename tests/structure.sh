@@ -46,6 +46,7 @@ layers() {
         library["jansson.h"] = "^cli/|^tests/"
         library["yaml.h"] = "^core/doc\\."
         library["zlib.h"] = "^core/gzip\\."
+        library["expat.h"] = "^core/xml\\."
         library["cmocka.h"] = "^tests/"
         # Which folders a folder may include from, itself aside.
         sees["core"] = " "
@@ -187,6 +188,7 @@ self_test() {
     expect layers core/x.c '#include <jansson.h>\n' || bad=1
     expect layers backend/x.c '#include <cblas.h>\n' || bad=1
     expect layers core/x.c '#include <yaml.h>\n' || bad=1
+    expect layers core/x.c '#include <expat.h>\n' || bad=1
     expect layers cli/x.c '#include <curl/curl.h>\n' || bad=1
     expect layers core/x.c '#define H "a.h"\n#include H\n' || bad=1
     expect quiet core/x.c 'void f(void)\n{\n    printf("x");\n}\n' || bad=1

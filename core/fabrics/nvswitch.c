@@ -134,6 +134,49 @@ static void build(tdm_arena *arena, const void *in, tdm_topology *topology)
     topology->adapter_bytes_per_s = s->network.adapter;
 }
 
+static void add_network(tdm_graph_builder *builder, const spec *s, uint32_t n_gpus)
+{
+    uint32_t top =
+        tdm_graph_add(builder, &(tdm_vertex){.kind = TDM_VERTEX_SWITCH, .node = TDM_NO_NODE});
+    double bytes_per_s = s->network.per_gpu_link.value;
+    for (uint32_t g = 0; g < n_gpus; g++) {
+        uint32_t nic = tdm_graph_add(builder, &(tdm_vertex){.kind = TDM_VERTEX_NIC,
+                                                            .node = g / s->gpus_per_node,
+                                                            .nic_bytes_per_s = bytes_per_s,
+                                                            .nic_gpu_direct = true});
+        /* How GPU and adapter hang together is not told: no bottleneck beside the adapter. */
+        tdm_graph_link(builder, nic, g, TDM_WIRE_PCIE, 16, bytes_per_s, 0,
+                       tdm_arena_printf(builder->arena, "nic-%u-pcie", g));
+        tdm_graph_link(builder, nic, top, TDM_WIRE_NETWORK, 1, bytes_per_s,
+                       s->network.latency.value / 2,
+                       tdm_arena_printf(builder->arena, "gpu-%u-nic", g));
+    }
+}
+
+static tdm_graph graph(tdm_arena *arena, const void *in, const tdm_device *device, const char *name)
+{
+    const spec *s = in;
+    tdm_graph_builder builder;
+    uint32_t nodes = s->nodes > 0 ? s->nodes : 1, n_gpus = nodes * s->gpus_per_node;
+    uint32_t n_links = device ? (uint32_t)device->nvlinks.value : 0;
+    tdm_graph_builder_init(&builder, arena);
+    for (uint32_t g = 0; g < n_gpus; g++) {
+        tdm_vertex gpu = tdm_fabric_gpu(device, g / s->gpus_per_node);
+        tdm_graph_add(&builder, &gpu);
+    }
+    for (uint32_t node = 0; node < nodes; node++) {
+        uint32_t nvswitch =
+            tdm_graph_add(&builder, &(tdm_vertex){.kind = TDM_VERTEX_NVSWITCH, .node = node});
+        for (uint32_t g = node * s->gpus_per_node; g < (node + 1) * s->gpus_per_node; g++)
+            tdm_graph_link(&builder, g, nvswitch, TDM_WIRE_NVLINK, n_links ? n_links : 1,
+                           s->link.value, s->latency.value / 2,
+                           tdm_arena_printf(arena, "gpu-%u-nvlink", g));
+    }
+    if (nodes > 1)
+        add_network(&builder, s, n_gpus);
+    return tdm_graph_finish(&builder, name);
+}
+
 const tdm_fabric tdm_fabric_nvswitch = {
     .name = "nvswitch",
     .summary = "nodes of GPUs on NVSwitch, joined by a network with one adapter per GPU",
@@ -141,4 +184,5 @@ const tdm_fabric tdm_fabric_nvswitch = {
     .spec_bytes = sizeof(spec),
     .check = check,
     .build = build,
+    .graph = graph,
 };

@@ -90,6 +90,23 @@ static void build(tdm_arena *arena, const void *in, tdm_topology *topology)
     topology->link_bytes_per_s = s->gpu_link;
 }
 
+static tdm_graph graph(tdm_arena *arena, const void *in, const tdm_device *device, const char *name)
+{
+    const spec *s = in;
+    tdm_graph_builder builder;
+    const tdm_pcie_tree tree = {.sockets = s->sockets,
+                                .switches_per_socket = s->switches_per_socket,
+                                .gpus_per_switch = s->gpus_per_switch,
+                                .gpu_link_bytes_per_s = s->gpu_link.value,
+                                .switch_link_bytes_per_s = s->switch_link.value,
+                                .socket_link_bytes_per_s = s->socket_link.value,
+                                .latency_s = s->latency.value,
+                                .socket_latency_s = s->socket_latency.value};
+    tdm_graph_builder_init(&builder, arena);
+    tdm_pcie_tree_add(&builder, &tree, device);
+    return tdm_graph_finish(&builder, name);
+}
+
 const tdm_fabric tdm_fabric_pcie_tree = {
     .name = "pcie-tree",
     .summary = "one server: GPUs under PCIe switches, switches under sockets",
@@ -97,4 +114,5 @@ const tdm_fabric tdm_fabric_pcie_tree = {
     .spec_bytes = sizeof(spec),
     .check = check,
     .build = build,
+    .graph = graph,
 };
