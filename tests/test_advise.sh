@@ -101,6 +101,8 @@ says 'the search leaves the perturbation out'
 # Skewed routing is not weighed: said, not guessed.
 advise 2 "$root/scenarios/moe-30b-16gpu-zipf.yaml" --engine analytic
 says 'advise knows uniform and balanced routing without capacity only'
+advise 2 "$root/scenarios/moe-30b-16gpu.yaml" --set 'pipeline_model_parallel_layout=Et*110|L' --engine analytic
+says 'advise knows stages with layers only'
 
 [ "$bad" -eq 0 ] && echo 'advise finds what it should'
 exit "$bad"

@@ -15,6 +15,8 @@ enum { N_SEEDS = 600, LEAST_COMPARED = 250, LEAST_SPLIT = 10 };
 /* What the comment of folded.h promises; shares absolute. */
 #define STEP_TOLERANCE   0.01
 #define BUBBLE_TOLERANCE 0.01
+/* Where the host holds up stages with unequal layers. */
+#define UNEVEN_TOLERANCE 0.03
 #define MEMORY_TOLERANCE 0.02
 
 static tdm_figures analytic(tdm_arena *arena, const tdm_scenario *sc, const char *schedule,
@@ -72,7 +74,8 @@ static void compare(tdm_arena *arena, const random_scenario *drawn)
     tdm_figures got = folded(arena, sc);
     if (fabs(got.step_time_s / want.step_time_s - 1) > STEP_TOLERANCE)
         fail_msg("step %g s, not %g s: %s", got.step_time_s, want.step_time_s, drawn->text);
-    if (fabs(got.bubble_fraction - want.bubble_fraction) > BUBBLE_TOLERANCE)
+    double bubble = sc->stage_layers ? UNEVEN_TOLERANCE : BUBBLE_TOLERANCE;
+    if (fabs(got.bubble_fraction - want.bubble_fraction) > bubble)
         fail_msg("bubble %g, not %g: %s", got.bubble_fraction, want.bubble_fraction, drawn->text);
     if (fabs(got.gpu_utilization - want.gpu_utilization) > BUBBLE_TOLERANCE)
         fail_msg("utilization %g, not %g: %s", got.gpu_utilization, want.gpu_utilization,

@@ -57,6 +57,13 @@ static void test_refuses(void **state)
          "s.csv:1:9: '0I1': whole backwards (B) and split ones (I, W) cannot be mixed\n"},
         {"0F0\n0F1,1F0\n",
          "s.csv:2:1: stage 0 stands in row 1; of 2 rows, row 0 is the one that holds it\n"},
+        {"0F0,2F0\n1F0,3F0\n2B0\n4F0,5F0,6F0,7F0\n",
+         "s.csv:1:1: stage 2 stands in row 0; of 4 rows, row 2 is the one that holds it\n"},
+        {"0F0,4F0\n1F0,5F0\n2F0,3F0\n",
+         "s.csv:1:1: stage 4 stands in row 0; of 3 rows, row 1 is the one that holds it\n"},
+        {"0F0,5F0\n1F0,3F0\n2F0,4F0\n",
+         "s.csv:2:1: stage 3 stands in row 1; of 3 rows, row 0 holds it in a loop and row 2 in a "
+         "V, and other placements are not supported\n"},
         {"0F0,2F0\n1F0\n", "s.csv:1:1: 3 stages on 2 rows: every rank must have the same number\n"},
         {"(0F0;1B0)OVERLAP_F_B\n", "s.csv:1:1: '(0F0;1B0)OVERLAP_F_B': overlapped forward and "
                                    "backward in one action are not supported\n"},

@@ -160,6 +160,30 @@ static void test_bubble(void **state)
             }
 }
 
+/* Published pass times, those of a stage shared out over its two chunks: less bubble than 1F1B and
+ * ZB-H1, which hold no less. Source: Qi et al. 2024, Zero Bubble Pipeline Parallelism, table
+ * 6, 1.5B and 6.2B, m = 24. */
+static void test_published_times(void **state)
+{
+    (void)state;
+    static const double times_ms[][4] = {{18.522, 18.086, 9.337, 0.601},
+                                         {29.718, 29.444, 19.927, 0.527}};
+    for (size_t i = 0; i < TDM_COUNT(times_ms); i++) {
+        const double *t = times_ms[i];
+        static const char *const names[] = {"zb-v", "zb-h1", "1f1b"};
+        double bubble[TDM_COUNT(names)];
+        for (size_t k = 0; k < TDM_COUNT(names); k++) {
+            tdm_arena arena = {0};
+            tdm_scenario sc = support_pass_times(&arena, 8, 24, names[k], 1e-3 * t[0], 1e-3 * t[1],
+                                                 1e-3 * t[2], 1e-3 * t[3]);
+            sc.parallel.vpp = k == 0 ? 2 : 1;
+            bubble[k] = predict(&arena, &sc, false).bubble_fraction;
+            tdm_arena_free(&arena);
+        }
+        assert_true(bubble[0] < 0.5 * bubble[1] && bubble[1] < bubble[2]);
+    }
+}
+
 /* Chunks that a stage holds between their F and their W. */
 static uint32_t most_held(const tdm_role *role)
 {
@@ -342,6 +366,7 @@ int main(void)
         cmocka_unit_test(test_ends_and_turn),
         cmocka_unit_test(test_tied),
         cmocka_unit_test(test_bubble),
+        cmocka_unit_test(test_published_times),
         cmocka_unit_test(test_activations),
         cmocka_unit_test(test_activation_bytes),
         cmocka_unit_test(test_refusals),

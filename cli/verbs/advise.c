@@ -229,6 +229,16 @@ static void note_perturbation(const arguments *a, const tdm_scenario *scenario)
             scenario->path);
 }
 
+/* It plays the passes of stages with layers only. */
+static bool has_bare_stage(const tdm_scenario *scenario)
+{
+    uint32_t n = scenario->parallel.pp * scenario->parallel.vpp;
+    for (uint32_t v = 0; v < n && scenario->stage_layers; v++)
+        if (scenario->stage_layers[v] == 0)
+            return true;
+    return false;
+}
+
 static int search(tdm_arena *arena, const arguments *a, const tdm_scenario *scenario,
                   tdm_error *err)
 {
@@ -238,6 +248,11 @@ static int search(tdm_arena *arena, const arguments *a, const tdm_scenario *scen
             "%s: advise knows uniform and balanced routing without capacity only "
             "(--set routing.model=uniform --set routing.capacity_factor=null)",
             scenario->path);
+    if (has_bare_stage(scenario))
+        return tdm_cli_complain(TDM_E_INVALID,
+                                "%s: advise knows stages with layers only; give every stage one in "
+                                "parallel.pipeline_model_parallel_layout",
+                                scenario->path);
     note_perturbation(a, scenario);
     tdm_folded *folded = tdm_folded_new(scenario);
     tdm_advise_result result = {.scenario = scenario};
