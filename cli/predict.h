@@ -3,7 +3,14 @@
 #define TDM_PREDICT_H
 
 #include "core/figures.h"
+#include "core/fold.h"
 #include "core/verify.h"
+
+/* Whether symmetric replicas are simulated as one. AUTO: from TDM_FOLD_FROM ranks on, where the
+ * result is that of all ranks; ON: wherever it can be, with one replica's routing standing for
+ * all. */
+typedef enum tdm_fold_mode { TDM_FOLD_OFF, TDM_FOLD_AUTO, TDM_FOLD_ON } tdm_fold_mode;
+enum { TDM_FOLD_FROM = 256 };
 
 typedef struct tdm_predict_options {
     const char *root; /* holds scenarios/ and topologies/ */
@@ -11,6 +18,7 @@ typedef struct tdm_predict_options {
     const char *const *sets; /* [n_sets] "key=value" */
     size_t n_sets;
     const char *engine; /* "sim" or "analytic" */
+    tdm_fold_mode fold;
 } tdm_predict_options;
 
 /* One plan, simulated. */
@@ -32,6 +40,7 @@ typedef struct tdm_result {
     size_t plan_text_bytes;
     uint64_t plan_hash; /* FNV-1a of plan_text */
     tdm_grade grade;    /* the worst of all numbers used */
+    tdm_fold fold;      /* copies: as the plans have them */
 } tdm_result;
 
 /* Loads, lowers, verifies, lays out, runs, measures. `result` must stay where it is: parts point at
@@ -43,6 +52,10 @@ tdm_code tdm_predict(tdm_arena *arena, const tdm_predict_options *options, tdm_r
  * the engine counts. */
 tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options,
                             tdm_result *result, tdm_error *err);
+
+/* Whether and how the run was folded, or why not, in one line; NULL when there is nothing to say.
+ */
+const char *tdm_fold_text(tdm_arena *arena, const tdm_result *result);
 
 /* False for figures that pass times say nothing about. */
 bool tdm_result_has(const tdm_result *result, const char *figure);

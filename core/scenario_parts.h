@@ -21,6 +21,7 @@ typedef struct tdm_scenario_source {
     const char *recorded; /* routing.csv */
     bool pad_to_capacity;
     uint64_t memory_limit_bytes;
+    uint32_t nodes;
 } tdm_scenario_source;
 
 extern const tdm_field tdm_scenario_fields[];

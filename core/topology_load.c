@@ -104,8 +104,33 @@ static tdm_code check_common(const tdm_node *root, tdm_error *err)
     return TDM_E_INVALID;
 }
 
+/* Puts the scenario's number of nodes in the place of the file's. */
+static tdm_code set_nodes(tdm_arena *arena, tdm_node *root, const tdm_fabric *fabric,
+                          const tdm_node *nodes, tdm_error *err)
+{
+    static const char *const key[] = {"nodes"};
+    if (!nodes)
+        return TDM_OK;
+    if (!tdm_schema_find(fabric->fields, key[0]))
+        return tdm_node_error(nodes, err, "%s: its fabric %s does not count nodes", root->path,
+                              fabric->name);
+    tdm_code code = tdm_doc_set(arena, root, key, 1, nodes->text, nodes->path, err);
+    if (code != TDM_OK)
+        return code;
+    tdm_node *set = tdm_node_child(root, key[0]);
+    set->line = nodes->line;
+    set->column = nodes->column;
+    return TDM_OK;
+}
+
 tdm_code tdm_topology_load(tdm_arena *arena, const char *path, tdm_topology *topology,
                            tdm_error *err)
+{
+    return tdm_topology_load_nodes(arena, path, NULL, topology, err);
+}
+
+tdm_code tdm_topology_load_nodes(tdm_arena *arena, const char *path, const tdm_node *nodes,
+                                 tdm_topology *topology, tdm_error *err)
 {
     tdm_node *root;
     tdm_code code = tdm_doc_read(arena, path, &root, err);
@@ -116,6 +141,9 @@ tdm_code tdm_topology_load(tdm_arena *arena, const char *path, tdm_topology *top
     const tdm_fabric *fabric = find_fabric(root, err);
     if (!fabric)
         return check_common(root, err);
+    code = set_nodes(arena, root, fabric, nodes, err);
+    if (code != TDM_OK)
+        return code;
     size_t spec_offset = (sizeof(common) + 15) / 16 * 16;
     unsigned char *record = tdm_arena_alloc(arena, spec_offset + fabric->spec_bytes);
     const common *read = (const common *)(const void *)record;

@@ -12,6 +12,7 @@
 typedef struct arguments {
     tdm_predict_options predict;
     const char *format, *file, *out_dir;
+    const char *fold;
     bool no_files, enforce, quiet;
 } arguments;
 
@@ -19,6 +20,7 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
 {
     static const char *const engines[] = {"sim", "analytic", NULL};
     static const char *const formats[] = {"text", "json", "csv", "md", NULL};
+    static const char *const folds[] = {"auto", "on", "off", NULL};
     tdm_cli_strings operands, sets;
     const tdm_cli_option options[] = {
         {.name = "--set",
@@ -30,6 +32,11 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
          .text = "who predicts",
          .choices = engines,
          .value = &a->predict.engine},
+        {.name = "--fold",
+         .value_name = "WHEN",
+         .text = "simulate symmetric replicas as one",
+         .choices = folds,
+         .value = &a->fold},
         {.name = "--format",
          .value_name = "FORMAT",
          .text = "how to print",
@@ -53,6 +60,9 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
     int code = tdm_cli_parse(arena, tdm_verb_find("sim"), options, argc, argv, 1, 1, &operands);
     if (code != TDM_CLI_GO_ON)
         return code;
+    a->predict.fold = strcmp(a->fold, "on") == 0    ? TDM_FOLD_ON
+                      : strcmp(a->fold, "off") == 0 ? TDM_FOLD_OFF
+                                                    : TDM_FOLD_AUTO;
     a->predict.sets = sets.items;
     a->predict.n_sets = sets.n;
     a->predict.root = tdm_cli_root(arena);
@@ -154,7 +164,7 @@ static int publish(tdm_arena *arena, const arguments *a, const tdm_result *resul
 static int run(int argc, char **argv)
 {
     tdm_arena arena = {0};
-    arguments a = {.predict.engine = "sim", .format = "text"};
+    arguments a = {.predict.engine = "sim", .format = "text", .fold = "auto"};
     int code = parse(&arena, argc, argv, &a);
     if (code == TDM_CLI_GO_ON) {
         tdm_result *result = TDM_ALLOC(&arena, tdm_result, 1);
