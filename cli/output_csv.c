@@ -68,7 +68,7 @@ tdm_code tdm_output_ops(const tdm_prediction *prediction, const char *path, tdm_
         tdm_cursor_init(&cursor, plan, rank);
         while (tdm_cursor_next(&cursor, &instance)) {
             tdm_buffer_reserve(&out);
-            put_rank(&out, rank, stage);
+            put_rank(&out, tdm_mesh_whole_rank(&plan->mesh, rank), stage);
             put_op(&out, plan, rank, &instance, &spans[instance.index]);
         }
     }
@@ -119,7 +119,7 @@ static void put_memory(tdm_buffer *out, tdm_arena *scratch, const tdm_result *re
         find_pass_ends(&result->step, rank, ends_s);
         for (uint32_t p = 0; p < role->n_passes; p++) {
             tdm_buffer_reserve(out);
-            put_rank(out, rank, role->stage);
+            put_rank(out, tdm_mesh_whole_rank(&plan->mesh, rank), role->stage);
             put_pass(out, &role->passes[p], ends_s[p],
                      result->layouts[rank].timeline + (size_t)p * TDM_N_CLASSES);
         }

@@ -22,6 +22,19 @@ static void set_text(json_t *object, const char *key, const char *text)
     json_object_set_new(object, key, text ? json_string(text) : json_null());
 }
 
+/* Null where all ranks were simulated. */
+static json_t *folded(const tdm_result *result)
+{
+    if (result->fold.copies == 1)
+        return json_null();
+    json_t *o = json_object();
+    json_object_set_new(o, "copies", json_integer(result->fold.copies));
+    json_object_set_new(o, "n_simulated_ranks", json_integer(result->step.plan.mesh.world));
+    json_object_set_new(o, "exact", json_boolean(result->fold.exact));
+    set_text(o, "why_not_exact", result->fold.why);
+    return o;
+}
+
 static json_t *provenance(const tdm_result *result)
 {
     const tdm_scenario *scenario = &result->scenario;
@@ -44,8 +57,9 @@ static json_t *provenance(const tdm_result *result)
              modelled ? tdm_grade_name(tdm_cost_grade(&scenario->device)) : NULL);
     set_text(o, "worst_grade", modelled ? tdm_grade_name(result->grade) : NULL);
     set_text(o, "plan_hash", hash);
-    json_object_set_new(o, "n_ranks", json_integer(result->step.plan.mesh.world));
+    json_object_set_new(o, "n_ranks", json_integer(tdm_mesh_whole(&result->step.plan.mesh).world));
     json_object_set_new(o, "n_ops", json_integer((json_int_t)result->verified.n_ops));
+    json_object_set_new(o, "folded", folded(result));
     return o;
 }
 
@@ -96,7 +110,7 @@ static json_t *stages(const tdm_figures *figures)
     return list;
 }
 
-static json_t *communication(const tdm_figures *figures)
+static json_t *communication(const tdm_figures *figures, uint32_t copies)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < figures->n_comms; i++) {
@@ -105,7 +119,7 @@ static json_t *communication(const tdm_figures *figures)
         set_text(o, "kind", tdm_op_kind_name(comm->kind));
         set_text(o, "group",
                  comm->group < TDM_N_GROUP_KINDS ? tdm_group_kind_name(comm->group) : "pp");
-        json_object_set_new(o, "n_calls", json_integer((json_int_t)comm->n_calls));
+        json_object_set_new(o, "n_calls", json_integer((json_int_t)(comm->n_calls * copies)));
         set_bytes(o, "bytes_per_rank", comm->bytes);
         set_real(o, "busy_s", comm->busy_s);
         set_real(o, "exposed_s", comm->exposed_s);
@@ -148,7 +162,8 @@ static json_t *memory(const tdm_result *result)
     set_bytes(o, "device_bytes", (uint64_t)result->scenario.device.memory_bytes.value);
     set_bytes(o, "context_bytes", (uint64_t)result->scenario.device.context_bytes.value);
     set_bytes(o, "peak_memory_bytes", result->step.figures.peak_memory_bytes);
-    json_object_set_new(o, "peak_memory_rank", json_integer(result->step.figures.peak_memory_rank));
+    const tdm_figures *f = &result->step.figures;
+    json_object_set_new(o, "peak_memory_rank", json_integer(f->ranks[f->peak_memory_rank].rank));
     json_object_set_new(o, "fits", json_boolean(tdm_memory_fits(result)));
     return o;
 }
@@ -157,7 +172,7 @@ static json_t *routing(const tdm_result *result)
 {
     const tdm_figures *f = &result->step.figures;
     json_t *o = json_object();
-    json_object_set_new(o, "hot_rank", json_integer(f->hot_rank));
+    json_object_set_new(o, "hot_rank", json_integer(f->ranks[f->hot_rank].rank));
     json_object_set_new(o, "hot_layer", json_integer(f->hot_layer));
     json_object_set_new(o, "hot_expert", json_integer(f->hot_expert));
     return o;
@@ -213,7 +228,7 @@ json_t *tdm_output_figures_json(const tdm_result *result, const tdm_verdict *ver
     json_object_set_new(document, "figures", scalars(result));
     json_object_set_new(document, "waterfall", waterfall(&figures->waterfall));
     json_object_set_new(document, "stages", stages(figures));
-    json_object_set_new(document, "communication", communication(figures));
+    json_object_set_new(document, "communication", communication(figures, result->fold.copies));
     if (!result->scenario.pass_times.given)
         json_object_set_new(document, "memory", memory(result));
     if (result->step.plan.routing.n_layers > 0)
@@ -221,7 +236,8 @@ json_t *tdm_output_figures_json(const tdm_result *result, const tdm_verdict *ver
     set_real(forward, "step_time_s", result->forward.figures.step_time_s);
     json_object_set_new(forward, "waterfall", waterfall(&result->forward.figures.waterfall));
     json_object_set_new(forward, "stages", stages(&result->forward.figures));
-    json_object_set_new(forward, "communication", communication(&result->forward.figures));
+    json_object_set_new(forward, "communication",
+                        communication(&result->forward.figures, result->fold.copies));
     json_object_set_new(document, "forward_only", forward);
     json_object_set_new(document, "ranks", ranks(figures));
     json_object_set_new(document, "targets", targets(result, verdicts));

@@ -270,6 +270,8 @@ void tdm_output_scenario(const tdm_scenario *scenario, FILE *file)
     } else {
         put_model(&scenario->model, file);
         put_text(file, "topology", scenario->topology.name);
+        if (scenario->nodes)
+            put_uint(file, "nodes", scenario->nodes);
         put_text(file, "device", scenario->device.name);
         put_parallel(&scenario->parallel, file);
         put_layout(scenario, file);

@@ -37,7 +37,7 @@ static void begin(writer *w, const char *phase, uint32_t rank, uint32_t thread)
     w->first = false;
     tdm_buffer_text(&w->out, phase);
     TDM_PUT(&w->out, "\",\"pid\":");
-    tdm_buffer_uint(&w->out, rank);
+    tdm_buffer_uint(&w->out, tdm_mesh_whole_rank(&w->prediction->plan.mesh, rank));
     TDM_PUT(&w->out, ",\"tid\":");
     tdm_buffer_uint(&w->out, thread);
 }
@@ -72,7 +72,8 @@ static void put_names(writer *w, uint32_t rank)
 {
     const tdm_program *program = &w->programs[w->prediction->plan.role_of[rank]];
     char name[64];
-    snprintf(name, sizeof name, "rank %u (stage %u)", (unsigned)rank,
+    snprintf(name, sizeof name, "rank %u (stage %u)",
+             (unsigned)tdm_mesh_whole_rank(&w->prediction->plan.mesh, rank),
              (unsigned)program->role->stage);
     put_metadata(w, "process", rank, PASS_THREAD, name);
     put_metadata(w, "thread", rank, PASS_THREAD, "passes");
@@ -193,9 +194,11 @@ static void put_arrow(writer *w, uint32_t rank, const tdm_op *op, const tdm_span
 static void put_ops(writer *w, uint32_t rank)
 {
     const tdm_plan *plan = &w->prediction->plan;
+    const tdm_mesh whole = tdm_mesh_whole(&plan->mesh);
+    uint32_t whole_rank = tdm_mesh_whole_rank(&plan->mesh, rank);
     uint32_t group_size[TDM_N_GROUP_KINDS], n_comms = 0;
     for (uint32_t kind = 0; kind < TDM_N_GROUP_KINDS; kind++)
-        group_size[kind] = tdm_mesh_group(&plan->mesh, (tdm_group_kind)kind, rank).size;
+        group_size[kind] = tdm_mesh_group(&whole, (tdm_group_kind)kind, whole_rank).size;
     const tdm_span *spans = w->prediction->trace.ranks[rank].spans;
     tdm_cursor cursor;
     tdm_instance instance;

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,12 +105,52 @@ static tdm_code write_plan_text(tdm_arena *arena, tdm_result *result, tdm_error 
     return code;
 }
 
+/* copies of the result's fold: 1 for a run that is not to be folded. */
+static tdm_code find_fold(tdm_arena *arena, const tdm_predict_options *options, tdm_result *result,
+                          tdm_error *err)
+{
+    const tdm_parallel *p = &result->scenario.parallel;
+    uint64_t world = (uint64_t)p->tp * p->cp * p->dp * p->pp;
+    result->fold = (tdm_fold){.copies = 1, .exact = true};
+    if (options->fold == TDM_FOLD_OFF || options->run ||
+        (options->fold == TDM_FOLD_AUTO && world < TDM_FOLD_FROM))
+        return TDM_OK;
+    result->fold = tdm_fold_find(arena, &result->scenario);
+    if (options->fold == TDM_FOLD_ON && result->fold.copies == 1)
+        return tdm_error_add(
+            err, TDM_E_INFEASIBLE,
+            "%s: the replicas cannot be folded: %s (--fold off simulates them all)",
+            result->scenario.path, result->fold.why);
+    if (options->fold == TDM_FOLD_AUTO && !result->fold.exact)
+        result->fold.copies = 1;
+    return TDM_OK;
+}
+
+const char *tdm_fold_text(tdm_arena *arena, const tdm_result *result)
+{
+    const tdm_fold *fold = &result->fold;
+    if (fold->copies > 1) {
+        const tdm_mesh *mesh = &result->step.plan.mesh;
+        const char *text = tdm_arena_printf(
+            arena, "%" PRIu32 " x %" PRIu32 " GPUs with %" PRIu32 " replica%s, simulated as one",
+            mesh->copies, mesh->world, mesh->dp, mesh->dp == 1 ? "" : "s each");
+        return fold->exact
+                   ? text
+                   : tdm_arena_printf(arena, "%s; %s: the first stand for all", text, fold->why);
+    }
+    return fold->why
+               ? tdm_arena_printf(arena, "no: %s%s", fold->why,
+                                  fold->exact ? "" : " (--fold on lets the first stand for all)")
+               : NULL;
+}
+
 static tdm_code predict_step(tdm_arena *arena, const tdm_run_options *run, tdm_result *result,
                              tdm_error *err)
 {
     const tdm_scenario *scenario = &result->scenario;
-    tdm_code code = tdm_lower(arena, scenario, scenario->schedule, scenario->num_microbatches,
-                              &result->step.plan, err);
+    tdm_code code =
+        tdm_lower_folded(arena, scenario, scenario->schedule, scenario->num_microbatches,
+                         result->fold.copies, &result->step.plan, err);
     if (code == TDM_OK) {
         result->step.plan.programs = tdm_programs_of(arena, &result->step.plan);
         code = tdm_verify_plan(&result->step.plan, &result->verified, err);
@@ -131,8 +172,8 @@ static tdm_code predict_forward(tdm_arena *arena, const tdm_run_options *run, td
 {
     tdm_run_report ignored;
     tdm_verify_report report;
-    tdm_code code =
-        tdm_lower(arena, &result->scenario, "forward-only", 1, &result->forward.plan, err);
+    tdm_code code = tdm_lower_folded(arena, &result->scenario, "forward-only", 1,
+                                     result->fold.copies, &result->forward.plan, err);
     if (code == TDM_OK) {
         result->forward.plan.programs = tdm_programs_of(arena, &result->forward.plan);
         code = tdm_verify_plan(&result->forward.plan, &report, err);
@@ -165,7 +206,9 @@ tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options
     result->engine = options->engine;
     const tdm_run_options *run = options->run;
     result->machine = tdm_machine_of(arena, &result->scenario, options->repetition);
-    tdm_code code = predict_step(arena, run, result, err);
+    tdm_code code = find_fold(arena, options, result, err);
+    if (code == TDM_OK)
+        code = predict_step(arena, run, result, err);
     if (code == TDM_OK)
         code = predict_forward(arena, run, result, err);
     bool computed = run && strcmp(run->device, "host") == 0; /* uses no number of a device's file */

@@ -4,7 +4,14 @@
 
 #include "backend/backend.h"
 #include "core/figures.h"
+#include "core/fold.h"
 #include "core/verify.h"
+
+/* Whether symmetric replicas are simulated as one. AUTO: from TDM_FOLD_FROM ranks on, where the
+ * result is that of all ranks; ON: wherever it can be, with one replica's routing standing for
+ * all. */
+typedef enum tdm_fold_mode { TDM_FOLD_OFF, TDM_FOLD_AUTO, TDM_FOLD_ON } tdm_fold_mode;
+enum { TDM_FOLD_FROM = 256 };
 
 typedef struct tdm_predict_options {
     const char *root; /* holds scenarios/ and topologies/ */
@@ -14,6 +21,7 @@ typedef struct tdm_predict_options {
     const char *engine; /* "sim", "analytic", or a device that runs the plan: "host", "paced" */
     const tdm_run_options *run; /* of a device */
     uint32_t repetition;        /* of the scenario's perturbation, from 0 */
+    tdm_fold_mode fold;
 } tdm_predict_options;
 
 /* One plan, simulated. */
@@ -36,6 +44,7 @@ typedef struct tdm_result {
     uint64_t plan_hash; /* FNV-1a of plan_text */
     tdm_grade grade;    /* the worst of all numbers used */
     tdm_run_report run; /* of the step; without a device: nothing was run */
+    tdm_fold fold;      /* copies: as the plans have them */
 } tdm_result;
 
 /* Loads, lowers, verifies, lays out, runs, measures. `result` must stay where it is: parts point at
@@ -44,7 +53,7 @@ tdm_code tdm_predict(tdm_arena *arena, const tdm_predict_options *options, tdm_r
                      tdm_error *err);
 
 /* The same with the scenario loaded already, into result->scenario; of the options only
- * engine and repetition count. */
+ * engine, run, repetition and fold count. */
 tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options,
                             tdm_result *result, tdm_error *err);
 
@@ -52,6 +61,9 @@ tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options
  * forward: with the forward-only plan's latency, else that of the result. */
 tdm_code tdm_predict_on(tdm_arena *arena, const tdm_result *result, const tdm_machine *machine,
                         bool forward, tdm_figures *figures, tdm_error *err);
+/* Whether and how the run was folded, or why not, in one line; NULL when there is nothing to say.
+ */
+const char *tdm_fold_text(tdm_arena *arena, const tdm_result *result);
 
 /* False for figures that pass times say nothing about. */
 bool tdm_result_has(const tdm_result *result, const char *figure);

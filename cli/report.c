@@ -47,7 +47,7 @@ void tdm_report_header(tdm_arena *arena, const tdm_result *result, const tdm_sty
 {
     const tdm_scenario *scenario = &result->scenario;
     const tdm_plan *plan = &result->step.plan;
-    const tdm_mesh *mesh = &plan->mesh;
+    const tdm_mesh whole = tdm_mesh_whole(&plan->mesh), *mesh = &whole;
     tdm_table table = {.arena = arena, .n_left = 2};
     tdm_table_head(&table, "");
     tdm_table_head(&table, "");
@@ -68,8 +68,12 @@ void tdm_report_header(tdm_arena *arena, const tdm_result *result, const tdm_sty
                    tdm_cli_count(count, tdm_model_params(&scenario->model)),
                    tdm_dtype_name(scenario->training.dtype));
     tdm_table_cell(&table, "machine");
-    tdm_table_cell(&table, "%" PRIu32 " x %s on %s", mesh->world, scenario->device.name,
-                   scenario->topology.name);
+    tdm_table_cell(&table, "%" PRIu32 " x %s on %s%s", mesh->world, scenario->device.name,
+                   scenario->topology.name,
+                   scenario->nodes
+                       ? tdm_arena_printf(arena, " with %" PRIu32 " node%s", scenario->nodes,
+                                          scenario->nodes == 1 ? "" : "s")
+                       : "");
     tdm_table_cell(&table, "layout");
     tdm_table_cell(&table,
                    "tp %" PRIu32 ", cp %" PRIu32 ", ep %" PRIu32 ", etp %" PRIu32 ", dp %" PRIu32
@@ -81,6 +85,11 @@ void tdm_report_header(tdm_arena *arena, const tdm_result *result, const tdm_sty
     tdm_table_cell(
         &table, "%s, %" PRIu32 " microbatches of %" PRIu32 " x %" PRIu32 " tokens per replica",
         plan->schedule, plan->num_microbatches, plan->micro_batch_size, plan->seq_length);
+    const char *folding = tdm_fold_text(arena, result);
+    if (folding) {
+        tdm_table_cell(&table, "folded");
+        tdm_table_cell(&table, "%s", folding);
+    }
     tdm_table_cell(&table, "evidence");
     if (result->run.device && result->grade == TDM_GRADE_MEASURED)
         tdm_table_cell(&table, "measured, %" PRIu32 " ranks on this machine's %ld cores",

@@ -231,7 +231,8 @@ static const char *explain_balance(tdm_arena *arena, const tdm_result *result,
     return tdm_arena_printf(arena,
                             "rank %" PRIu32 " (stage %" PRIu32 ") computes %.4g ms, rank %" PRIu32
                             " (stage %" PRIu32 ") %.4g ms: %s.",
-                            most, f->ranks[most].stage, 1e3 * f->ranks[most].compute_busy_s, least,
+                            f->ranks[most].rank, f->ranks[most].stage,
+                            1e3 * f->ranks[most].compute_busy_s, f->ranks[least].rank,
                             f->ranks[least].stage, 1e3 * f->ranks[least].compute_busy_s, where);
 }
 

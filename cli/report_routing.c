@@ -46,7 +46,7 @@ void tdm_report_routing(tdm_arena *arena, const tdm_result *result, const tdm_st
     tdm_table_cell(&table, "%" PRIu32 " in layer %" PRIu32 ": %.2f times the mean of its layer",
                    f->hot_expert, f->hot_layer, f->hot_expert_share);
     tdm_table_cell(&table, "hottest rank");
-    tdm_table_cell(&table, "%" PRIu32 ": %.2f times the tokens of its stage's mean", f->hot_rank,
+    tdm_table_cell(&table, "%" PRIu32 ": %.2f times the tokens of its stage's mean", hot->rank,
                    f->hot_rank_share);
     tdm_table_cell(&table, "its peak memory");
     tdm_table_cell(&table, "%.2f GiB, %+.2f to its stage's mean", own / gib, (own - mean) / gib);

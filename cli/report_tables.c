@@ -129,7 +129,8 @@ void tdm_report_memory(tdm_arena *arena, const tdm_result *result, const tdm_sty
     }
     tdm_style_heading(style, file,
                       tdm_arena_printf(arena, "Memory: rank %" PRIu32 " needs %.2f GiB",
-                                       f->peak_memory_rank, gib(f->peak_memory_bytes)),
+                                       f->ranks[f->peak_memory_rank].rank,
+                                       gib(f->peak_memory_bytes)),
                       "(GiB at the peak of each stage's largest rank)");
     tdm_table_print(&table, style, file);
     print_memory_verdict(arena, result, style, file);

@@ -58,10 +58,10 @@ static void take_result(tdm_arena *arena, const tdm_result *result, tdm_sweep_ro
     row->status = TDM_SWEEP_OK;
     if (!result->scenario.pass_times.given && !tdm_memory_fits(result)) {
         row->status = TDM_SWEEP_NO_MEMORY;
-        row->reason =
-            tdm_arena_printf(arena, "rank %u needs %.2f GB of %.2f GB", figures->peak_memory_rank,
-                             1e-9 * (double)figures->peak_memory_bytes,
-                             1e-9 * (double)tdm_memory_limit_bytes(result));
+        row->reason = tdm_arena_printf(arena, "rank %u needs %.2f GB of %.2f GB",
+                                       figures->ranks[figures->peak_memory_rank].rank,
+                                       1e-9 * (double)figures->peak_memory_bytes,
+                                       1e-9 * (double)tdm_memory_limit_bytes(result));
     }
     row->plan_hash = tdm_arena_printf(arena, "fnv1a64:%016" PRIx64, result->plan_hash);
     for (uint32_t i = 0; tdm_figure_infos[i].name; i++)
@@ -88,7 +88,7 @@ static bool compute(tdm_arena *arena, const tdm_sweep *sweep, uint32_t point, td
     row->key = tdm_sweep_key(arena, sweep->key_start, sweep->root, &result->scenario);
     if (tdm_sweep_journal_find(&sweep->journal, row->key))
         return false;
-    const tdm_predict_options options = {.engine = sweep->engine};
+    const tdm_predict_options options = {.engine = sweep->engine, .fold = TDM_FOLD_AUTO};
     if (tdm_predict_loaded(arena, &options, result, err) == TDM_OK)
         take_result(arena, result, row);
     else

@@ -2,6 +2,7 @@
  * links. A work list of ranks; each rank's walker goes on until it blocks; a communication op ends
  * when all members' turns have come. */
 #include "engine.h"
+#include "fold.h"
 
 #include <assert.h>
 #include <math.h>
@@ -280,7 +281,15 @@ tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_mach
                           tdm_trace *trace, tdm_error *err)
 {
     tdm_arena scratch = {0};
-    engine e = {.arena = &scratch, .plan = plan, .machine = machine};
+    tdm_topology topology;
+    tdm_code code = tdm_topology_fold(&scratch, machine->topology, &plan->mesh, &topology, err);
+    if (code != TDM_OK) {
+        tdm_arena_free(&scratch);
+        return code;
+    }
+    tdm_machine used = *machine;
+    used.topology = &topology;
+    engine e = {.arena = &scratch, .plan = plan, .machine = &used};
     tdm_arena flow_scratch = {0};
     e.scratch = &flow_scratch;
     const tdm_costs *costs = tdm_costs_new(&scratch, plan, machine);
@@ -292,7 +301,7 @@ tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_mach
         e.in_work[rank] = false;
         advance(&e, rank);
     }
-    tdm_code code = report_stuck(&e, err);
+    code = report_stuck(&e, err);
     tdm_arena_free(&flow_scratch);
     tdm_arena_free(&scratch);
     if (code == TDM_OK)

@@ -58,41 +58,51 @@ tdm_comm_id tdm_comm_identify(const tdm_plan *plan, uint32_t rank, const tdm_ins
     return (tdm_comm_id){.id = make_id((uint64_t)kind + 1, group.id), .n_members = group.size};
 }
 
+/* own: of a collective that a folded plan has in part, that part. */
 static uint32_t template_max_flows(const tdm_plan *plan, const tdm_topology *topology,
-                                   const tdm_template *template)
+                                   const tdm_template *template, bool own)
 {
     uint32_t most = 1;
+    tdm_mesh whole = tdm_mesh_whole(&plan->mesh);
     for (uint32_t i = 0; i < template->n_ops; i++) {
         const tdm_op *op = &template->ops[i];
         if (!tdm_op_is_collective(op->kind))
             continue;
         /* Rank 0 is on the first stage, so its group is the largest of every kind. */
-        uint32_t size = tdm_mesh_group(&plan->mesh, op->u.collective.group, 0).size;
-        const tdm_collective *algorithm = tdm_collective_for(op->kind);
-        uint32_t n = algorithm->max_flows(topology, size);
-        if (n > most)
-            most = n;
+        uint32_t size = tdm_mesh_group(&whole, op->u.collective.group, 0).size;
+        uint32_t part = tdm_mesh_group(&plan->mesh, op->u.collective.group, 0).size;
+        uint32_t n = tdm_collective_for(op->kind)->max_flows(topology, size);
+        n = own && part < size ? n / plan->mesh.copies : n;
+        most = n > most ? n : most;
     }
     return most;
 }
 
-uint32_t tdm_comm_max_flows(const tdm_plan *plan, const tdm_topology *topology)
+static uint32_t max_flows(const tdm_plan *plan, const tdm_topology *topology, bool own)
 {
     uint32_t most = 1;
     if (plan->pass_times)
         return most;
     for (uint32_t k = 0; k < plan->n_kinds; k++)
         for (uint32_t p = 0; p < TDM_N_PASS_KINDS; p++) {
-            uint32_t n = template_max_flows(plan, topology, &plan->kinds[k].templates[p]);
-            if (n > most)
-                most = n;
+            uint32_t n = template_max_flows(plan, topology, &plan->kinds[k].templates[p], own);
+            most = n > most ? n : most;
         }
     for (uint32_t r = 0; r < plan->n_roles; r++) {
-        uint32_t n = template_max_flows(plan, topology, &plan->roles[r].optimizer);
-        if (n > most)
-            most = n;
+        uint32_t n = template_max_flows(plan, topology, &plan->roles[r].optimizer, own);
+        most = n > most ? n : most;
     }
     return most;
+}
+
+uint32_t tdm_comm_max_flows(const tdm_plan *plan, const tdm_topology *topology)
+{
+    return max_flows(plan, topology, false);
+}
+
+uint32_t tdm_comm_max_own_flows(const tdm_plan *plan, const tdm_topology *topology)
+{
+    return max_flows(plan, topology, true);
 }
 
 static uint32_t p2p_flows(const tdm_plan *plan, const tdm_topology *topology, uint32_t rank,
@@ -102,6 +112,8 @@ static uint32_t p2p_flows(const tdm_plan *plan, const tdm_topology *topology, ui
     uint32_t src, dst;
     if (!ends_of(plan, rank, instance, &src, &dst) || src == dst)
         return 0;
+    src = tdm_mesh_whole_rank(&plan->mesh, src);
+    dst = tdm_mesh_whole_rank(&plan->mesh, dst);
     if (plan->pass_times) {
         *latency_s = plan->send_s;
         return 0;
@@ -113,6 +125,19 @@ static uint32_t p2p_flows(const tdm_plan *plan, const tdm_topology *topology, ui
     return 1;
 }
 
+/* Of a folded plan's collective those flows count that start on a rank of the plan: the others are
+ * their images, on links for which theirs stand. */
+static uint32_t keep_own(const tdm_mesh *mesh, const tdm_mesh *whole, tdm_flow *flows, uint32_t n)
+{
+    if (!tdm_mesh_is_folded(mesh))
+        return n;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (flows[i].src % whole->per_stage < mesh->per_stage)
+            flows[kept++] = flows[i];
+    return kept;
+}
+
 uint32_t tdm_comm_flows(const tdm_plan *plan, const tdm_topology *topology, uint32_t rank,
                         const tdm_instance *instance, tdm_flow *flows, double *latency_s)
 {
@@ -121,9 +146,11 @@ uint32_t tdm_comm_flows(const tdm_plan *plan, const tdm_topology *topology, uint
         return p2p_flows(plan, topology, rank, instance, flows, latency_s);
     assert(tdm_op_is_collective(op->kind));
     *latency_s = 0;
+    tdm_mesh whole = tdm_mesh_whole(&plan->mesh);
+    uint32_t whole_rank = tdm_mesh_whole_rank(&plan->mesh, rank);
     tdm_collective_call call = {
         .topology = topology,
-        .group = tdm_mesh_group(&plan->mesh, op->u.collective.group, rank),
+        .group = tdm_mesh_group(&whole, op->u.collective.group, whole_rank),
         .bytes = op->u.collective.bytes,
         .token_bytes = op->u.collective.token_bytes,
         .a2a = op->u.collective.a2a,
@@ -139,5 +166,5 @@ uint32_t tdm_comm_flows(const tdm_plan *plan, const tdm_topology *topology, uint
     }
     uint32_t n = tdm_collective_for(op->kind)->flows(&call, flows, latency_s);
     *latency_s += topology->collective_launch_s.value;
-    return n;
+    return keep_own(&plan->mesh, &whole, flows, n);
 }

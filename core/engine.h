@@ -79,9 +79,12 @@ typedef struct tdm_comm_id {
 } tdm_comm_id;
 tdm_comm_id tdm_comm_identify(const tdm_plan *plan, uint32_t rank, const tdm_instance *instance);
 
-/* Flows and latency of a communication op (a send/receive is one flow). flows must hold
+/* Flows and latency of a communication op (a send/receive is one flow), between GPUs; of a folded
+ * plan those that start on its ranks, for the topology of tdm_topology_fold. flows must hold
  * tdm_comm_max_flows. */
 uint32_t tdm_comm_max_flows(const tdm_plan *plan, const tdm_topology *topology);
+/* The most that tdm_comm_flows returns: of a folded plan fewer than it needs room for. */
+uint32_t tdm_comm_max_own_flows(const tdm_plan *plan, const tdm_topology *topology);
 uint32_t tdm_comm_flows(const tdm_plan *plan, const tdm_topology *topology, uint32_t rank,
                         const tdm_instance *instance, tdm_flow *flows, double *latency_s);
 

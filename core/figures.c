@@ -138,7 +138,7 @@ static void run_ranks(work *w, tdm_figures *f)
                             w->end_s,
                             NULL};
         tdm_rank_figures *figures = &f->ranks[rank];
-        figures->rank = rank;
+        figures->rank = tdm_mesh_whole_rank(&w->plan->mesh, rank);
         figures->stage = program->role->stage;
         tdm_rank_times(&run, &w->scratch, figures);
         tdm_rank_passes(&run, &w->scratch, &w->passes[rank]);
@@ -266,8 +266,8 @@ static void add_rates(const work *w, const tdm_machine *machine, tdm_figures *f)
     const tdm_plan *plan = w->plan;
     if (plan->pass_times || f->step_time_s <= 0)
         return;
-    double tokens =
-        (double)plan->micro_batch_size * plan->seq_length * plan->num_microbatches * plan->mesh.dp;
+    double tokens = (double)plan->micro_batch_size * plan->seq_length * plan->num_microbatches *
+                    tdm_mesh_whole(&plan->mesh).dp;
     f->tokens_per_s = tokens / f->step_time_s;
     double peak = machine ? machine->device->peak_flops_per_s[plan->training.dtype].value : 0;
     if (peak <= 0)

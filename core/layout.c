@@ -20,8 +20,9 @@ void tdm_layout_param(const tdm_plan *plan, const tdm_param *param, uint64_t byt
         return;
     bytes[TDM_CLASS_GRADIENTS] = param->count * tdm_dtype_bytes(plan->training.grad_dtype);
     uint64_t replicas = 1;
+    tdm_mesh whole = tdm_mesh_whole(&plan->mesh);
     if (plan->parallel.distributed_optimizer)
-        replicas = param->expert ? plan->mesh.edp : (uint64_t)plan->mesh.dp * plan->mesh.cp;
+        replicas = param->expert ? whole.edp : (uint64_t)whole.dp * whole.cp;
     uint64_t state = plan->training.dtype == TDM_DTYPE_FP32 ? 8 : 12;
     bytes[TDM_CLASS_OPTIMIZER] = tdm_ceil_div(param->count, replicas) * state;
 }

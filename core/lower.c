@@ -255,8 +255,15 @@ static void lower_programs(tdm_arena *arena, const tdm_dims *d, const tdm_schedu
     }
 }
 
-tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedule_name,
+tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *scenario, const char *schedule,
                    uint32_t num_microbatches, tdm_plan *plan, tdm_error *err)
+{
+    return tdm_lower_folded(arena, scenario, schedule, num_microbatches, 1, plan, err);
+}
+
+tdm_code tdm_lower_folded(tdm_arena *arena, const tdm_scenario *sc, const char *schedule_name,
+                          uint32_t num_microbatches, uint32_t copies, tdm_plan *plan,
+                          tdm_error *err)
 {
     const tdm_schedule *schedule = tdm_schedule_find(schedule_name);
     if (!schedule)
@@ -292,6 +299,7 @@ tdm_code tdm_lower(tdm_arena *arena, const tdm_scenario *sc, const char *schedul
                          err);
     if (code != TDM_OK)
         return code;
+    out.mesh = tdm_mesh_fold(&out.mesh, copies);
     tdm_dims *dims = TDM_ALLOC(arena, tdm_dims, 1);
     *dims = tdm_lower_dims(sc, schedule);
     if (!moe)

@@ -63,7 +63,8 @@ static void wait_tails(step *s, tdm_op *op, const tdm_stream *streams, uint32_t 
 static void collective(step *s, const char *name, tdm_op_kind kind, tdm_group_kind group,
                        uint64_t count, tdm_dtype dtype)
 {
-    if (count == 0 || tdm_mesh_group(&s->plan->mesh, group, 0).size == 1)
+    tdm_mesh whole = tdm_mesh_whole(&s->plan->mesh);
+    if (count == 0 || tdm_mesh_group(&whole, group, 0).size == 1)
         return;
     bool tp = group == TDM_GROUP_TP;
     tdm_op *op = append(s, name, kind, tp ? TDM_STREAM_TP : TDM_STREAM_DP, dtype);
@@ -101,8 +102,9 @@ static uint64_t own_count(const tdm_plan *plan, const param_sums *sums)
 {
     if (!plan->parallel.distributed_optimizer)
         return sums->dense + sums->expert;
-    uint32_t dp = tdm_mesh_group(&plan->mesh, TDM_GROUP_DP, 0).size;
-    return tdm_ceil_div(sums->dense, dp) + tdm_ceil_div(sums->expert, plan->mesh.edp);
+    tdm_mesh whole = tdm_mesh_whole(&plan->mesh);
+    uint32_t dp = tdm_mesh_group(&whole, TDM_GROUP_DP, 0).size;
+    return tdm_ceil_div(sums->dense, dp) + tdm_ceil_div(sums->expert, whole.edp);
 }
 
 /* Reads the gradient, reads and writes both moments and the fp32 master copy, writes the weight;

@@ -51,6 +51,38 @@ tdm_code tdm_mesh_init(tdm_mesh *mesh, uint32_t tp, uint32_t cp, uint32_t dp, ui
     return TDM_OK;
 }
 
+static tdm_mesh scaled(const tdm_mesh *mesh, uint32_t dp, uint32_t edp, uint32_t copies)
+{
+    tdm_mesh other = *mesh;
+    other.dp = dp;
+    other.edp = edp;
+    other.per_stage = mesh->tp * mesh->cp * dp;
+    other.world = other.per_stage * mesh->pp;
+    other.copies = copies;
+    return other;
+}
+
+tdm_mesh tdm_mesh_whole(const tdm_mesh *mesh)
+{
+    if (!tdm_mesh_is_folded(mesh))
+        return *mesh;
+    return scaled(mesh, mesh->dp * mesh->copies, mesh->edp * mesh->copies, 0);
+}
+
+tdm_mesh tdm_mesh_fold(const tdm_mesh *whole, uint32_t copies)
+{
+    assert(!tdm_mesh_is_folded(whole) && copies > 0);
+    assert(whole->dp % copies == 0 && whole->edp % copies == 0);
+    return copies == 1 ? *whole : scaled(whole, whole->dp / copies, whole->edp / copies, copies);
+}
+
+uint32_t tdm_mesh_whole_rank(const tdm_mesh *mesh, uint32_t rank)
+{
+    if (!tdm_mesh_is_folded(mesh))
+        return rank;
+    return rank / mesh->per_stage * mesh->per_stage * mesh->copies + rank % mesh->per_stage;
+}
+
 uint32_t tdm_mesh_stage(const tdm_mesh *mesh, uint32_t rank)
 {
     return rank / mesh->per_stage;

@@ -23,6 +23,10 @@ typedef struct tdm_mesh {
     uint32_t tp, cp, dp, pp, ep, etp, edp;
     uint32_t world;     /* tp*cp*dp*pp */
     uint32_t per_stage; /* world / pp */
+    /* Above 1: folded (fold.h). The mesh is that of some replicas, and each of its ranks stands for
+     * `copies` ranks of the whole, in which dp, edp, world and per_stage are so many times larger.
+     */
+    uint32_t copies;
 } tdm_mesh;
 
 /* A group of ranks in equal steps: member i is rank0 + i * step. */
@@ -46,6 +50,16 @@ uint32_t tdm_group_index(const tdm_group *group, uint32_t rank);
 /* Pipeline stage of a rank, and the same position on another stage. */
 uint32_t tdm_mesh_stage(const tdm_mesh *mesh, uint32_t rank);
 uint32_t tdm_mesh_at_stage(const tdm_mesh *mesh, uint32_t rank, uint32_t stage);
+static inline bool tdm_mesh_is_folded(const tdm_mesh *mesh)
+{
+    return mesh->copies > 1;
+}
+/* The mesh with all ranks, as it is unless folded; and the number that a rank has there, which is
+ * the GPU it runs on. */
+tdm_mesh tdm_mesh_whole(const tdm_mesh *mesh);
+uint32_t tdm_mesh_whole_rank(const tdm_mesh *mesh, uint32_t rank);
+/* A part of the mesh that stands for `copies` times as many ranks. copies divides dp and edp. */
+tdm_mesh tdm_mesh_fold(const tdm_mesh *whole, uint32_t copies);
 const char *tdm_group_kind_name(tdm_group_kind kind); /* "tp", "edp", ... */
 
 #endif

@@ -236,6 +236,7 @@ static const tdm_text_field mesh_fields[] = {
     {.key = "etp", .type = TDM_TEXT_U32, .offset = AT(mesh.etp)},
     {.key = "edp", .type = TDM_TEXT_U32, .offset = AT(mesh.edp)},
     {.key = "world", .type = TDM_TEXT_U32, .offset = AT(mesh.world)},
+    {.key = "copies", .type = TDM_TEXT_U32, .offset = AT(mesh.copies), .optional = true},
     {.key = NULL},
 };
 #undef AT

@@ -52,6 +52,11 @@ static bool check_mesh(tdm_plan_reader *reader)
             &reader->text, reader->text.line,
             "mesh: edp=%u world=%u do not follow from the sizes, which give edp=%u world=%u",
             mesh->edp, mesh->world, derived.edp, derived.world);
+    if (mesh->copies == 1 || mesh->copies > TDM_READ_MAX_RANKS / mesh->world)
+        return tdm_text_fail(&reader->text, reader->text.line,
+                             "mesh: copies=%u of %u ranks: 2 or more, for %d ranks at most",
+                             mesh->copies, mesh->world, TDM_READ_MAX_RANKS);
+    derived.copies = mesh->copies;
     *mesh = derived;
     return true;
 }

@@ -143,8 +143,8 @@ static void count_rank(const tdm_plan *plan, const tdm_routing_key *key, uint32_
     uint64_t run = (uint64_t)plan->micro_batch_size * s / plan->mesh.tp;
     uint64_t from = in_stage % plan->mesh.tp * run, to = from + run;
     uint32_t replica = in_stage / plan->mesh.tp;
-    uint64_t first_sample =
-        ((uint64_t)microbatch * plan->mesh.dp + replica) * plan->micro_batch_size;
+    uint64_t n_replicas = tdm_mesh_whole(&plan->mesh).dp;
+    uint64_t first_sample = (microbatch * n_replicas + replica) * plan->micro_batch_size;
     while (from < to) {
         uint64_t sample = from / s, end = (sample + 1) * s < to ? (sample + 1) * s : to;
         count_run(key, layer, first_sample + sample, (uint32_t)(from - sample * s),

@@ -99,6 +99,7 @@ typedef struct tdm_scenario {
     uint32_t n_targets;
     const char *notes;             /* lines on what the files say and is not modelled; NULL: none */
     tdm_perturbation perturbation; /* how the machine differs from its files */
+    uint32_t nodes; /* of the topology, where the scenario says so; 0: the topology's own */
     const struct tdm_node *document; /* the tree it was read from, doc.h; NULL when built by hand */
 } tdm_scenario;
 

@@ -1,6 +1,7 @@
 /* scenario_fields.c: the keys of a scenario. Canonical keys are Megatron's flags with underscores;
  * aliases are those of torchtitan, SimuMax, vTrain and vLLM. A key left out has Megatron's default.
  * Source: Megatron-LM, megatron/training/arguments.py. */
+#include "fabric.h"
 #include "scenario_parts.h"
 
 /* Products of up to four sizes stay within 64 bits; the mesh has its own, lower limit. */
@@ -200,6 +201,12 @@ const tdm_field tdm_scenario_fields[] = {
      .type = TDM_FIELD_TEXT,
      AT(topology),
      .doc = "the GPUs and what joins them"},
+    {.key = "nodes",
+     .type = TDM_FIELD_UINT32,
+     AT(nodes),
+     .min = 1,
+     .max = TDM_MAX_GPUS,
+     .doc = "nodes of the topology (default: the topology's)"},
     {.key = "device",
      .type = TDM_FIELD_TEXT,
      AT(device),

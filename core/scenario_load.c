@@ -109,6 +109,7 @@ static void copy_parts(tdm_scenario_loader *loader)
     scenario->seq_length = read->seq_length;
     scenario->routing = read->routing;
     scenario->memory_limit_bytes = read->memory_limit_bytes;
+    scenario->nodes = read->nodes;
     if (!tdm_scenario_gives(loader, "parallel.expert_tensor_parallel_size"))
         scenario->parallel.etp = scenario->parallel.tp; /* Megatron's default */
 }

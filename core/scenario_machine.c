@@ -114,12 +114,14 @@ static void find_topology(tdm_scenario_loader *loader)
     if (!node)
         tdm_node_error_at(loader->document, "topology", loader->err,
                           "missing: the name of a topology");
-    if (!node || node->faulty)
+    const tdm_node *nodes = tdm_node_child(loader->document, "nodes");
+    if (!node || node->faulty || (nodes && nodes->faulty))
         return;
     loader->has_topology =
         tdm_file_find(loader->arena, &tdm_file_topology, loader->root, loader->folder, node, &path,
                       loader->err) == TDM_OK &&
-        tdm_topology_load(loader->arena, path, &loader->scenario->topology, loader->err) == TDM_OK;
+        tdm_topology_load_nodes(loader->arena, path, nodes, &loader->scenario->topology,
+                                loader->err) == TDM_OK;
 }
 
 /* The file of the device: the scenario's own choice, else the topology's. NULL after a message. */

@@ -22,6 +22,7 @@ typedef struct tdm_scenario_source {
     uint64_t memory_limit_bytes;
     tdm_perturbation perturbation; /* but for GPUs and links */
     tdm_list perturbed_gpus, perturbed_links;
+    uint32_t nodes;
 } tdm_scenario_source;
 
 extern const tdm_field tdm_scenario_fields[];

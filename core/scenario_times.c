@@ -61,8 +61,8 @@ static const double *read_passes(tdm_scenario_loader *loader, const tdm_node *no
 /* What only a model gives a meaning to. */
 static void refuse_model_keys(tdm_scenario_loader *loader)
 {
-    static const char *const keys[] = {"model",    "topology", "device",
-                                       "training", "routing",  "memory_limit"};
+    static const char *const keys[] = {"model",   "topology",     "device", "training",
+                                       "routing", "memory_limit", "nodes"};
     for (size_t i = 0; i < TDM_COUNT(keys); i++) {
         const tdm_node *node = tdm_node_child(loader->document, keys[i]);
         if (node)

@@ -18,6 +18,8 @@ static uint32_t depth_of(const tdm_plane *plane, uint32_t vertex)
 static void push(const tdm_topology *topology, tdm_route *route, uint32_t link)
 {
     assert(link < topology->n_links);
+    if (topology->link_stand_in)
+        link = topology->link_stand_in[link];
     route->links[route->n_links++] = link;
     route->latency_s += topology->links[link].latency_s;
 }
@@ -65,8 +67,10 @@ bool tdm_topology_route(const tdm_topology *topology, uint32_t src, uint32_t dst
         return true;
     }
     for (uint32_t p = 0; p < topology->n_planes; p++)
-        if (route_in_plane(topology, &topology->planes[p], src, dst, route))
+        if (route_in_plane(topology, &topology->planes[p], src, dst, route)) {
+            route->plane = p;
             return true;
+        }
     return false;
 }
 

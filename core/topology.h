@@ -42,17 +42,27 @@ typedef struct tdm_topology {
     bool uneven_latency; /* links of one kind differ in latency: no pair of GPUs stands for
                           * others */
     tdm_value adapter_bytes_per_s; /* line rate of a network adapter; value 0: not given */
+    /* Of a folded topology (fold.h), else NULL: the GPU [n_gpus] and the link [n_links] that stand
+     * for each. */
+    const uint32_t *gpu_stand_in, *link_stand_in;
 } tdm_topology;
 
 typedef struct tdm_route {
     uint32_t n_links;
     uint32_t links[TDM_ROUTE_MAX];
     double latency_s; /* sum over the links */
+    uint32_t plane;
 } tdm_route;
 
-/* The links from GPU src to GPU dst, in order. src == dst gives an empty route. Returns false when
+/* The links from GPU src to GPU dst, in order; of a folded topology those that stand for them. src
+ * == dst gives an empty route. Returns false when
  * the two share no plane or the route is longer than TDM_ROUTE_MAX. */
 bool tdm_topology_route(const tdm_topology *topology, uint32_t src, uint32_t dst, tdm_route *route);
+
+static inline uint32_t tdm_topology_folded_gpu(const tdm_topology *topology, uint32_t gpu)
+{
+    return topology->gpu_stand_in ? topology->gpu_stand_in[gpu] : gpu;
+}
 
 /* True when every route is exactly one up-link and one down-link of one plane of depth 1. */
 bool tdm_topology_is_single_switch(const tdm_topology *topology);

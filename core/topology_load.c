@@ -105,6 +105,25 @@ static tdm_code check_common(const tdm_node *root, tdm_error *err)
     return TDM_E_INVALID;
 }
 
+/* Puts the scenario's number of nodes in the place of the file's. */
+static tdm_code set_nodes(tdm_arena *arena, tdm_node *root, const tdm_fabric *fabric,
+                          const tdm_node *nodes, tdm_error *err)
+{
+    static const char *const key[] = {"nodes"};
+    if (!nodes)
+        return TDM_OK;
+    if (!tdm_schema_find(fabric->fields, key[0]))
+        return tdm_node_error(nodes, err, "%s: its fabric %s does not count nodes", root->path,
+                              fabric->name);
+    tdm_code code = tdm_doc_set(arena, root, key, 1, nodes->text, nodes->path, err);
+    if (code != TDM_OK)
+        return code;
+    tdm_node *set = tdm_node_child(root, key[0]);
+    set->line = nodes->line;
+    set->column = nodes->column;
+    return TDM_OK;
+}
+
 /* A topology file, read by the keys of its fabric. */
 typedef struct loaded {
     const tdm_fabric *fabric;
@@ -115,7 +134,8 @@ typedef struct loaded {
     const void *spec;
 } loaded;
 
-static tdm_code load(tdm_arena *arena, const char *path, loaded *out, tdm_error *err)
+static tdm_code load(tdm_arena *arena, const char *path, const tdm_node *nodes, loaded *out,
+                     tdm_error *err)
 {
     tdm_node *root;
     tdm_code code = tdm_doc_read(arena, path, &root, err);
@@ -126,6 +146,9 @@ static tdm_code load(tdm_arena *arena, const char *path, loaded *out, tdm_error 
     const tdm_fabric *fabric = find_fabric(root, err);
     if (!fabric)
         return check_common(root, err);
+    code = set_nodes(arena, root, fabric, nodes, err);
+    if (code != TDM_OK)
+        return code;
     size_t spec_offset = (sizeof(common) + 15) / 16 * 16;
     unsigned char *record = tdm_arena_alloc(arena, spec_offset + fabric->spec_bytes);
     const tdm_field *fields = join_tables(arena, fabric, spec_offset);
@@ -144,8 +167,14 @@ static tdm_code load(tdm_arena *arena, const char *path, loaded *out, tdm_error 
 tdm_code tdm_topology_load(tdm_arena *arena, const char *path, tdm_topology *topology,
                            tdm_error *err)
 {
+    return tdm_topology_load_nodes(arena, path, NULL, topology, err);
+}
+
+tdm_code tdm_topology_load_nodes(tdm_arena *arena, const char *path, const tdm_node *nodes,
+                                 tdm_topology *topology, tdm_error *err)
+{
     loaded file;
-    tdm_code code = load(arena, path, &file, err);
+    tdm_code code = load(arena, path, nodes, &file, err);
     if (code != TDM_OK)
         return code;
     if (!file.fabric->build)
@@ -168,7 +197,7 @@ tdm_code tdm_topology_load_graph(tdm_arena *arena, const char *root, const char 
 {
     loaded file;
     tdm_device device;
-    tdm_code code = load(arena, path, &file, err);
+    tdm_code code = load(arena, path, NULL, &file, err);
     if (code != TDM_OK)
         return code;
     const char *device_path = NULL;

@@ -2,6 +2,7 @@
 #ifndef TDM_TOPOLOGY_LOAD_H
 #define TDM_TOPOLOGY_LOAD_H
 
+#include "doc.h"
 #include "graph.h"
 #include "topology.h"
 
@@ -14,5 +15,10 @@ tdm_code tdm_topology_load(tdm_arena *arena, const char *path, tdm_topology *top
  * device it names is read, if there is such a file below root (which may be NULL). */
 tdm_code tdm_topology_load_graph(tdm_arena *arena, const char *root, const char *path,
                                  tdm_graph *graph, tdm_error *err);
+
+/* The same with another number of nodes than the file's, as the scenario's node says; NULL: the
+ * file's. Fails for a fabric that does not count nodes. */
+tdm_code tdm_topology_load_nodes(tdm_arena *arena, const char *path, const tdm_node *nodes,
+                                 tdm_topology *topology, tdm_error *err);
 
 #endif

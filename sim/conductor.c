@@ -3,14 +3,15 @@
 
 #include <assert.h>
 
-tdm_conductor *tdm_conductor_new(tdm_arena *arena, const tdm_plan *plan,
-                                 const tdm_topology *topology, const tdm_costs *costs,
-                                 tdm_rank_trace *traces, tdm_network *network)
+tdm_conductor *tdm_conductor_new(tdm_arena *arena, const tdm_plan *plan, const tdm_hosts *hosts,
+                                 const tdm_costs *costs, tdm_rank_trace *traces,
+                                 tdm_network *network)
 {
+    const tdm_topology *topology = hosts->topology;
     tdm_conductor *c = TDM_ALLOC(arena, tdm_conductor, 1);
     c->arena = arena;
     c->plan = plan;
-    c->topology = topology;
+    c->hosts = *hosts;
     c->perturbed = costs->perturbed;
     c->network = network;
     c->n_ranks = plan->mesh.world;
@@ -21,8 +22,9 @@ tdm_conductor *tdm_conductor_new(tdm_arena *arena, const tdm_plan *plan,
         c->ranks[rank].seats =
             TDM_ALLOC(arena, tdm_communicator *, n_users * (size_t)TDM_N_STREAMS);
     }
-    c->flows = TDM_ALLOC(arena, tdm_flow, tdm_comm_max_flows(plan, topology));
-    c->connected = TDM_ALLOC(arena, uint8_t, ((size_t)c->n_ranks * c->n_ranks + 7) / 8);
+    uint32_t n_flows = tdm_comm_max_flows(plan, topology);
+    c->flows = TDM_ALLOC(arena, tdm_flow, n_flows);
+    c->host_flows = TDM_ALLOC(arena, tdm_host_flow, n_flows);
     return c;
 }
 
@@ -63,19 +65,6 @@ static tdm_communicator *communicator_of(tdm_conductor *c, const tdm_comm *comm)
     return *seat;
 }
 
-/* SimGrid would abort on a flow without a route. */
-static bool is_connected(tdm_conductor *c, const tdm_flow *flow)
-{
-    size_t bit = (size_t)flow->src * c->n_ranks + flow->dst;
-    if (c->connected[bit / 8] & 1u << bit % 8)
-        return true;
-    tdm_route route;
-    if (!tdm_topology_route(c->topology, flow->src, flow->dst, &route))
-        return false;
-    c->connected[bit / 8] |= (uint8_t)(1u << bit % 8);
-    return true;
-}
-
 /* What the members do must fit together; a send and its receive are told apart by kind. */
 static bool is_matched(const tdm_communicator *k)
 {
@@ -96,28 +85,30 @@ static void launch(tdm_conductor *c, tdm_communicator *k)
         return; /* the members wait for ever; the explanation finds them */
     const tdm_comm *comm = &k->arrived[0]->comm;
     double latency_s = 0;
-    uint32_t n =
-        tdm_comm_flows(c->plan, c->topology, comm->rank, comm->instance, c->flows, &latency_s);
+    uint32_t n = tdm_comm_flows(c->plan, c->hosts.topology, comm->rank, comm->instance, c->flows,
+                                &latency_s);
     uint32_t n_real = 0; /* the network is not asked to move nothing, or nowhere */
     for (uint32_t i = 0; i < n; i++) {
         const tdm_flow flow = c->flows[i];
+        tdm_host_flow *host_flow = &c->host_flows[n_real];
         if (flow.bytes == 0 || flow.src == flow.dst)
             continue;
-        if (!is_connected(c, &flow)) {
-            c->error =
-                tdm_arena_printf(c->arena,
-                                 "topology %s: op %s needs a route from GPU %u to GPU %u, "
-                                 "which share no plane",
-                                 c->topology->name, comm->instance->op->name, flow.src, flow.dst);
+        /* SimGrid would abort on a flow without a route. */
+        if (!tdm_host_ends(&c->hosts, flow.src, flow.dst, &host_flow->from, &host_flow->to)) {
+            c->error = tdm_arena_printf(c->arena,
+                                        "topology %s: op %s needs a route from GPU %u to GPU %u, "
+                                        "which share no plane",
+                                        c->hosts.topology->name, comm->instance->op->name, flow.src,
+                                        flow.dst);
             return;
         }
-        c->flows[n_real++] = flow;
+        c->host_flows[n_real++].bytes = flow.bytes;
     }
     latency_s *= tdm_perturbed_latency(c->perturbed, k->id, k->n_calls++);
     double begin_s = k->start_s + latency_s;
     /* Nothing is handed out late: what has passed (but for rounding) could not be simulated. */
     assert(begin_s >= tdm_network_now_s() * (1 - 1e-12));
-    tdm_network_transfer(c->network, c->flows, n_real, begin_s, k);
+    tdm_network_transfer(c->network, c->host_flows, n_real, begin_s, k);
 }
 
 /* Lets the first op of a stream arrive at its communicator. */

@@ -51,16 +51,16 @@ enum { TDM_N_BUCKETS = 4096, TDM_BUCKET_SHIFT = 64 - 12 };
 struct tdm_conductor {
     tdm_arena *arena;
     const tdm_plan *plan;
-    const tdm_topology *topology;
+    tdm_hosts hosts;
     const tdm_perturbed *perturbed;
     tdm_network *network;
     uint32_t n_ranks, n_finished;
     tdm_conducted *ranks; /* [n_ranks] */
     tdm_communicator *buckets[TDM_N_BUCKETS];
     tdm_pending *unused;
-    tdm_flow *flows;    /* scratch of one operation */
-    uint8_t *connected; /* [n_ranks][n_ranks] bits: a route is known to exist */
-    const char *error;  /* what makes it pointless to go on */
+    tdm_flow *flows;           /* scratch of one operation */
+    tdm_host_flow *host_flows; /* the same, without those that move nothing */
+    const char *error;         /* what makes it pointless to go on */
 };
 
 #endif

@@ -12,7 +12,6 @@
 #include "simgrid_api.h"
 
 #include <assert.h>
-#include <stdio.h>
 
 /* Transfers up to this many flows get a team of their exact size; larger ones are rounded up to a
  * multiple. */
@@ -34,8 +33,8 @@ struct team {
     bool assigned;
     sg_bar_t barrier;
     sg_sem_t work;
-    member *members; /* [size] */
-    tdm_flow *flows; /* [n_flows] */
+    member *members;      /* [size] */
+    tdm_host_flow *flows; /* [n_flows] */
     uint32_t n_flows;
     double begin_s;
     void *transfer;
@@ -43,8 +42,8 @@ struct team {
 
 struct tdm_network {
     tdm_arena *arena;
-    uint32_t n_gpus;
-    sg_host_t *hosts; /* [n_gpus] */
+    sg_host_t *hosts; /* by number of the platform's hosts */
+    sg_host_t home;   /* where actors sleep: any host */
     team **idle;      /* [largest size class + 1] lists by size */
     team *to_wake;
     tdm_network_ended *ended;
@@ -86,7 +85,7 @@ static uint32_t size_class(uint32_t n_flows)
     return (uint32_t)tdm_ceil_div(n_flows, EXACT_SIZE) * EXACT_SIZE;
 }
 
-tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, uint32_t n_gpus,
+tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, const tdm_hosts *hosts,
                               uint32_t max_flows)
 {
     char *argv[TDM_COUNT(settings) + 1] = {0};
@@ -99,12 +98,11 @@ tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, uint3
 
     tdm_network *network = TDM_ALLOC(arena, tdm_network, 1);
     network->arena = arena;
-    network->n_gpus = n_gpus;
-    network->hosts = TDM_ALLOC(arena, sg_host_t, n_gpus);
-    for (uint32_t i = 0; i < n_gpus; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "gpu-%u", i);
-        network->hosts[i] = sg->host_by_name(name);
+    network->hosts = TDM_ALLOC(arena, sg_host_t, hosts->n);
+    for (uint32_t i = hosts->n; i-- > 0;) {
+        char name[TDM_HOST_NAME_SIZE];
+        if (tdm_host_name(hosts, i, name))
+            network->home = network->hosts[i] = sg->host_by_name(name);
     }
     network->idle = TDM_ALLOC(arena, team *, size_class(max_flows) + 1);
     return network;
@@ -121,12 +119,12 @@ static team *team_new(tdm_network *network, uint32_t size)
     t->network = network;
     t->size = size;
     t->members = TDM_ALLOC(network->arena, member, size);
-    t->flows = TDM_ALLOC(network->arena, tdm_flow, size);
+    t->flows = TDM_ALLOC(network->arena, tdm_host_flow, size);
     t->asleep = true;
     return t;
 }
 
-void tdm_network_transfer(tdm_network *network, const tdm_flow *flows, uint32_t n_flows,
+void tdm_network_transfer(tdm_network *network, const tdm_host_flow *flows, uint32_t n_flows,
                           double begin_s, void *transfer)
 {
     uint32_t size = size_class(n_flows);
@@ -189,8 +187,8 @@ static void run_member(int argc, char **argv)
         if (t->size > 1)
             simgrid()->barrier_wait(t->barrier);
         if (self->index < t->n_flows) {
-            const tdm_flow *flow = &t->flows[self->index];
-            simgrid()->host_sendto(hosts[flow->src], hosts[flow->dst], (double)flow->bytes);
+            const tdm_host_flow *flow = &t->flows[self->index];
+            simgrid()->host_sendto(hosts[flow->from], hosts[flow->to], (double)flow->bytes);
         }
         leads = --t->n_running == 0;
         if (leads)
@@ -208,8 +206,8 @@ static void create_actors(team *t)
     for (uint32_t i = 0; i < t->size; i++) {
         t->members[i] = (member){.team = t, .index = i};
         /* Where an actor runs matters only to its sleeps, which use the host's own processor. */
-        uint32_t host = i < t->n_flows ? t->flows[i].src : i % network->n_gpus;
-        sg_actor_t actor = simgrid()->actor_init("flow", network->hosts[host]);
+        sg_host_t host = i < t->n_flows ? network->hosts[t->flows[i].from] : network->home;
+        sg_actor_t actor = simgrid()->actor_init("flow", host);
         simgrid()->actor_set_data(actor, &t->members[i]);
         simgrid()->actor_start_(actor, run_member, 0, NULL);
     }

@@ -2,6 +2,7 @@
  * the trace. */
 #include "child.h"
 #include "conductor.h"
+#include "core/fold.h"
 #include "network.h"
 #include "platform.h"
 #include "sim.h"
@@ -56,11 +57,10 @@ static void simulate(void *context)
 {
     job *j = context;
     tdm_arena arena = {0};
-    uint32_t max_flows = tdm_comm_max_flows(j->plan, j->machine->topology);
-    tdm_network *network =
-        tdm_network_open(&arena, j->platform_path, j->plan->mesh.world, max_flows);
-    j->conductor =
-        tdm_conductor_new(&arena, j->plan, j->machine->topology, j->costs, j->ranks, network);
+    uint32_t max_flows = tdm_comm_max_own_flows(j->plan, j->machine->topology);
+    tdm_hosts hosts = tdm_hosts_of(j->machine->topology);
+    tdm_network *network = tdm_network_open(&arena, j->platform_path, &hosts, max_flows);
+    j->conductor = tdm_conductor_new(&arena, j->plan, &hosts, j->costs, j->ranks, network);
     tdm_conductor_start(j->conductor);
     leave_when_finished(j);
     tdm_network_run(network, transfer_ended, j);
@@ -139,23 +139,29 @@ tdm_code tdm_sim_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *
     const char *missing = tdm_sim_missing();
     if (missing)
         return tdm_error_add(err, TDM_E_INVALID, "%s", missing);
-    if (machine->topology->n_gpus < plan->mesh.world)
+    uint32_t world = tdm_mesh_whole(&plan->mesh).world;
+    if (machine->topology->n_gpus < world)
         return tdm_error_add(err, TDM_E_INVALID, "topology %s has %u GPUs, the plan needs %u",
-                             machine->topology->name, machine->topology->n_gpus, plan->mesh.world);
-    uint32_t max_flows = tdm_comm_max_flows(plan, machine->topology);
+                             machine->topology->name, machine->topology->n_gpus, world);
+    uint32_t max_flows = tdm_comm_max_own_flows(plan, machine->topology);
     if (max_flows > TDM_NETWORK_MAX_FLOWS)
         return tdm_error_add(
             err, TDM_E_INFEASIBLE,
             "one operation of the plan needs %u concurrent flows on topology %s, the sim engine "
             "carries %d; use --engine analytic",
             max_flows, machine->topology->name, TDM_NETWORK_MAX_FLOWS);
+    tdm_topology topology;
     tdm_platform own;
-    tdm_code code = platform_path ? tdm_sim_write_platform(machine->topology, platform_path, err)
-                                  : tdm_platform_open(machine->topology, &own, err);
+    tdm_code code = tdm_topology_fold(arena, machine->topology, &plan->mesh, &topology, err);
+    if (code == TDM_OK)
+        code = platform_path ? tdm_sim_write_platform(&topology, platform_path, err)
+                             : tdm_platform_open(&topology, &own, err);
     if (code != TDM_OK)
         return code;
+    tdm_machine used = *machine;
+    used.topology = &topology;
     code =
-        run_on_platform(arena, plan, machine, platform_path ? platform_path : own.path, trace, err);
+        run_on_platform(arena, plan, &used, platform_path ? platform_path : own.path, trace, err);
     if (!platform_path)
         tdm_platform_close(&own);
     return code;

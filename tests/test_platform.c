@@ -89,6 +89,35 @@ static void routes(void **state)
     tdm_arena_free(&arena);
 }
 
+/* Nodes that a network joins: a zone for each plane, whose size grows with the GPUs. */
+static void planes(void **state)
+{
+    (void)state;
+    static const uint32_t n_nodes[] = {2, 16, 64};
+    tdm_arena arena = {0};
+    for (size_t i = 0; i < TDM_COUNT(n_nodes); i++) {
+        tdm_node nodes = {.kind = TDM_NODE_SCALAR,
+                          .text = tdm_arena_printf(&arena, "%u", n_nodes[i]),
+                          .path = "test",
+                          .key = "nodes"};
+        tdm_topology topology;
+        if (tdm_topology_load_nodes(&arena, TANDEM_SOURCE_ROOT "/topologies/dgx-2x8-h100.yaml",
+                                    &nodes, &topology, &err) != TDM_OK)
+            fail_msg("%s", err.text);
+        const char *text = written(&arena, &topology);
+        uint32_t n = 8 * n_nodes[i];
+        assert_int_equal(topology.n_gpus, n);
+        assert_int_equal(count(text, "routing=\"Cluster\""), 2);
+        assert_int_equal(count(text, "<host id="), 2 * n);
+        assert_int_equal(count(text, "<link id="), 4 * n);
+        assert_int_equal(count(text, "<host_link "), 2 * n);
+        assert_int_equal(count(text, "<route "), 0);
+        assert_non_null(strstr(text, "<host_link id=\"gpu-5-network\" up=\"gpu-5-nic-up\" "
+                                     "down=\"gpu-5-nic-down\"/>"));
+    }
+    tdm_arena_free(&arena);
+}
+
 static void same_bytes(void **state)
 {
     (void)state;
@@ -134,8 +163,8 @@ static void failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_switch), cmocka_unit_test(routes),   cmocka_unit_test(same_bytes),
-        cmocka_unit_test(one_gpu),    cmocka_unit_test(failures),
+        cmocka_unit_test(one_switch), cmocka_unit_test(routes),  cmocka_unit_test(planes),
+        cmocka_unit_test(same_bytes), cmocka_unit_test(one_gpu), cmocka_unit_test(failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

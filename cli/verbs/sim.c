@@ -14,6 +14,7 @@ typedef struct arguments {
     bool sensitivity;
     uint32_t n_repeat, n_jobs; /* n_repeat 0: not asked for */
     double slowing;
+    const char *fold;
 } arguments;
 
 enum { MOST_REPETITIONS = 100000, MOST_JOBS = 256 };
@@ -69,6 +70,7 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
 {
     static const char *const engines[] = {"sim", "analytic", NULL};
     static const char *const formats[] = {"text", "json", "csv", "md", NULL};
+    static const char *const folds[] = {"auto", "on", "off", NULL};
     tdm_cli_strings operands, sets;
     const tdm_cli_option options[] = {
         {.name = "--set",
@@ -80,6 +82,11 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
          .text = "who predicts (default sim, with --sensitivity analytic)",
          .choices = engines,
          .value = &a->predict.engine},
+        {.name = "--fold",
+         .value_name = "WHEN",
+         .text = "simulate symmetric replicas as one",
+         .choices = folds,
+         .value = &a->fold},
         {.name = "--format",
          .value_name = "FORMAT",
          .text = "how to print",
@@ -120,6 +127,14 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
         return code;
     if (!a->predict.engine)
         a->predict.engine = a->sensitivity ? "analytic" : "sim";
+    a->predict.fold = strcmp(a->fold, "on") == 0    ? TDM_FOLD_ON
+                      : strcmp(a->fold, "off") == 0 ? TDM_FOLD_OFF
+                                                    : TDM_FOLD_AUTO;
+    if (a->sensitivity && a->predict.fold == TDM_FOLD_ON)
+        return tdm_cli_complain(TDM_E_INVALID, "sim: --fold on: --sensitivity slows single GPUs "
+                                               "and links, so replicas differ");
+    if (a->sensitivity)
+        a->predict.fold = TDM_FOLD_OFF;
     a->predict.sets = sets.items;
     a->predict.n_sets = sets.n;
     a->predict.root = tdm_cli_root(arena);
@@ -161,7 +176,7 @@ static int follow_up(tdm_arena *arena, arguments *a, const tdm_result *result, t
 static int run(int argc, char **argv)
 {
     tdm_arena arena = {0};
-    arguments a = {.publish = {.verb = "sim", .format = "text"}};
+    arguments a = {.publish = {.verb = "sim", .format = "text"}, .fold = "auto"};
     int code = parse(&arena, argc, argv, &a);
     if (code == TDM_CLI_GO_ON) {
         tdm_result *result = TDM_ALLOC(&arena, tdm_result, 1);

@@ -139,13 +139,26 @@ static double worst_latency_s(const tdm_collective_call *call)
     return worst;
 }
 
+/* Whether all that can be short is the members' own ports. */
+static bool on_ports(const tdm_collective_call *call)
+{
+    for (uint32_t p = 0; p < call->topology->n_planes; p++) {
+        const int32_t *parent = call->topology->planes[p].parent;
+        for (uint32_t i = 0; i < call->group.size; i++) {
+            int32_t above = parent[tdm_group_member(&call->group, i)];
+            if (above >= 0 && parent[above] >= 0)
+                return false;
+        }
+    }
+    return true;
+}
+
 static uint32_t all_to_all(const tdm_collective_call *call, tdm_flow *flows, double *latency_s)
 {
     *latency_s = worst_latency_s(call);
     if (call->group.size < 2)
         return 0;
-    bool ports = tdm_topology_has_ports_only(call->topology);
-    uint32_t per_node = ports ? members_per_node(call) : 0;
+    uint32_t per_node = on_ports(call) ? members_per_node(call) : 0;
     return per_node > 0 ? port_flows(call, per_node, flows) : pair_flows(call, flows);
 }
 

@@ -1,0 +1,2 @@
+# exit 3
+tandem sim scenarios/moe-30b-16gpu.yaml --fold on --no-files
