@@ -65,8 +65,11 @@ static void assert_same(const tdm_graph *a, const tdm_graph *b)
     }
     for (uint32_t e = 0; e < a->n_edges; e++) {
         const tdm_edge *x = &a->edges[e], *y = edge_between(b, x->from, x->to);
+        /* PCIe and NVLink may join the same two */
+        while (y && y->wire != x->wire)
+            y = y + 1 < b->edges + b->first_edge[x->from + 1] ? y + 1 : NULL;
         assert_non_null(y);
-        assert_true(x->wire == y->wire && x->count == y->count);
+        assert_true(x->to == y->to && x->count == y->count);
         assert_true(x->bytes_per_s == y->bytes_per_s && x->latency_s == y->latency_s);
         assert_string_equal(x->name, y->name);
     }
@@ -315,7 +318,7 @@ static const real_machine machines[] = {
     {"azure-nc48v4-topo.xml", {.sm = 0}, 2, 1, 2, TDM_PATH_NVL, 240, 240},
     /* NVLinks of each GPU to itself; no link speed, which is PCIe 3.0 x16: 12 GB/s */
     {"azure-ncv4-topo.xml", {.sm = 0}, 4, 1, 4, TDM_PATH_SYS, 12, 24},
-    {"azure-ndv2-topo.xml", {.sm = 70, .nvlinks = 6}, 8, 1, 2, TDM_PATH_NVB, 20, 120},
+    {"azure-ndv2-topo.xml", {.sm = 70, .nvlinks = 6}, 8, 1, 2, TDM_PATH_NVB, 40, 120},
     {"azure-ndv4-topo.xml", {.sm = 80, .nvlinks = 12}, 8, 8, 4, TDM_PATH_NVL, 240, 960},
     {"azure-ndv5-topo.xml", {.sm = 90, .nvlinks = 18}, 8, 8, 2, TDM_PATH_NVL, 370.8, 1483.2},
     {"ibm-gx3d-8h100-topo.xml", {.sm = 0}, 8, 8, 2, TDM_PATH_NVL, 370.8, 1483.2},

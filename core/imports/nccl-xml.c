@@ -54,7 +54,7 @@ static pci_kind kind_of(const reader *r, const tdm_xml *pci, uint64_t bus)
         return r->options->gpu_at || r->has_gpus ? PCI_OTHER : PCI_GPU;
     if (begins(class, "0x02") && !pci->first)
         return PCI_NIC;
-    return tdm_xml_child(pci, "pci") ? PCI_SWITCH : PCI_OTHER;
+    return begins(class, "0x0604") || tdm_xml_child(pci, "pci") ? PCI_SWITCH : PCI_OTHER;
 }
 
 static tdm_code bus_of(reader *r, const tdm_xml *pci, uint64_t *bus)
