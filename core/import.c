@@ -48,9 +48,13 @@ bool tdm_import_has_root(const char *text, size_t n_bytes, const char *name)
         if (!comment && text[i + 1] != '?' && text[i + 1] != '!')
             return n_bytes - i > length + 1 && memcmp(text + i + 1, name, length) == 0 &&
                    strchr(" \t\r\n/>", text[i + 1 + length]) && text[i + 1 + length];
-        for (; i < n_bytes; i++)
-            if (text[i] == '>' && (!comment || (text[i - 1] == '-' && text[i - 2] == '-')))
+        bool inside = false; /* the brackets of a document type */
+        for (; i < n_bytes; i++) {
+            inside = !comment && (text[i] == '[' || (inside && text[i] != ']'));
+            if (text[i] == '>' && !inside &&
+                (!comment || (text[i - 1] == '-' && text[i - 2] == '-')))
                 break;
+        }
         i++;
     }
     return false;

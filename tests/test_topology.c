@@ -163,8 +163,24 @@ static void check_links(const tdm_topology *topology)
     }
 }
 
+/* A fabric without planes is refused, at the key that names it; a graph of it is all there is. */
+static bool is_shown_only(tdm_arena *arena, const char *name)
+{
+    static tdm_error refusal;
+    memset(&refusal, 0, sizeof refusal);
+    tdm_topology topology = {0};
+    const char *path = tdm_arena_printf(arena, "%s/topologies/%s.yaml", TANDEM_SOURCE_ROOT, name);
+    if (tdm_topology_load(arena, path, &topology, &refusal) == TDM_OK)
+        return false;
+    assert_int_equal(refusal.n_messages, 1);
+    assert_non_null(strstr(refusal.text, ": fabric: nvlink-mesh: engines cannot predict"));
+    return true;
+}
+
 static void check_file(tdm_arena *arena, const char *name)
 {
+    if (is_shown_only(arena, name))
+        return;
     tdm_topology topology = load(arena, name);
     assert_string_equal(topology.name, name);
     assert_true(strlen(topology.description) > 10);

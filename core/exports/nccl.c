@@ -52,11 +52,13 @@ static void write_nvlinks(const writer *w, uint32_t gpu, uint32_t depth)
     for (uint32_t e = g->first_edge[gpu]; e < g->first_edge[gpu + 1]; e++) {
         const tdm_edge *edge = &g->edges[e];
         tdm_vertex_kind kind = g->vertices[edge->to].kind;
+        if (edge->wire != TDM_WIRE_C2C && edge->wire != TDM_WIRE_NVLINK)
+            continue;
         indent(w, depth);
         if (edge->wire == TDM_WIRE_C2C)
             fprintf(w->file, "<c2c bw=\"%.0f\" count=\"%u\"/>\n",
                     edge->bytes_per_s / edge->count / 1e6, edge->count);
-        else if (edge->wire == TDM_WIRE_NVLINK)
+        else
             fprintf(w->file, "<nvlink target=\"%s\" count=\"%u\" tclass=\"%s\"/>\n",
                     kind == TDM_VERTEX_GPU ? w->addresses[edge->to] : "fffffff:ff:ff.0",
                     edge->count,

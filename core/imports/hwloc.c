@@ -173,10 +173,11 @@ static void add_gpu(reader *r, const tdm_xml *object, uint32_t parent)
         }
 }
 
-/* The name of an adapter's port: OpenFabrics before the network's; NULL when it is none. */
+/* The name of an adapter's port: OpenFabrics before the network's (in hwloc 2, in hwloc 3); NULL
+ * when it is none. */
 static const char *port_name(const tdm_xml *object)
 {
-    static const char *const kinds[] = {"3", "OpenFabrics", "2", "Network"};
+    static const char *const kinds[] = {"3", "32", "2", "16"};
     for (size_t k = 0; k < TDM_COUNT(kinds); k++)
         for (const tdm_xml *c = object->first; c; c = c->next) {
             const char *type = is_object(c, "OSDev") ? tdm_xml_get(c, "osdev_type") : NULL;

@@ -54,7 +54,7 @@ static pci_kind kind_of(const reader *r, const tdm_xml *pci, uint64_t bus)
         return r->options->gpu_at || r->has_gpus ? PCI_OTHER : PCI_GPU;
     if (begins(class, "0x02") && !pci->first)
         return PCI_NIC;
-    return tdm_xml_child(pci, "pci") ? PCI_SWITCH : PCI_OTHER;
+    return begins(class, "0x0604") || tdm_xml_child(pci, "pci") ? PCI_SWITCH : PCI_OTHER;
 }
 
 static tdm_code bus_of(reader *r, const tdm_xml *pci, uint64_t *bus)
@@ -219,7 +219,7 @@ static tdm_code add_nets(reader *r, const tdm_xml *nic, tdm_vertex vertex, uint3
         if (mbps <= 0)
             mbps = 10000; /* Source: topo.cc, "Some NICs define speed = -1" */
         vertex.nic_bytes_per_s = (double)mbps * 1e6 / 8;
-        vertex.nic_latency_s = latency_us * 1e-6;
+        vertex.nic_latency_s = latency_us / 1e6;
         vertex.nic_gpu_direct = gdr == 1;
         vertex.label = tdm_xml_get(net, "name");
         tdm_import_hang(&r->builder, tdm_graph_add(&r->builder, &vertex), parent, lanes,

@@ -1,0 +1,1 @@
+tandem topo dgx-1v

@@ -1,0 +1,1 @@
+tandem topo tests/topo/bridged.xml --gpu a100-40g --nvlink pairs --format json 2>/dev/null

@@ -1,0 +1,1 @@
+tandem topo tests/topo/hgx.xml --matrix 2>/dev/null

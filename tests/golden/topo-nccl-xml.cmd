@@ -1,0 +1,1 @@
+tandem topo tests/topo/hgx.xml

@@ -1,0 +1,1 @@
+tandem topo tests/topo/topo-m.txt --gpu a100-80g

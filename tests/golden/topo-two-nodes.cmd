@@ -1,0 +1,1 @@
+tandem topo dgx-2x8-h100
