@@ -144,7 +144,7 @@ static tdm_code find(tdm_arena *arena, const char *root, const char *operand, co
         *path = operand;
         return tdm_file_read(arena, piped ? "/dev/stdin" : operand, text, n_bytes, err);
     }
-    tdm_node node = named("topo", operand);
+    tdm_node node = named("topology", operand);
     if (strchr(operand, '/') && stat(operand, &status) != 0)
         return tdm_error_add(err, TDM_E_INVALID, "%s: %s", operand, strerror(errno));
     return tdm_file_find(arena, &tdm_file_topology, root ? root : ".", ".", &node, path, err);

@@ -1,12 +1,9 @@
 /* comm.c: `tandem comm`: how long a collective takes on a machine, alone, and which algorithm,
  * protocol and channels NCCL would choose. */
 #include "comm.h"
-#include "core/device_load.h"
-#include "core/files.h"
 #include "core/schema.h"
-#include "core/topology_graph.h"
-#include "core/topology_load.h"
 #include "core/units.h"
+#include "topo.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +11,8 @@
 enum { MAX_ROWS = 10000 };
 
 typedef struct arguments {
-    const char *machine, *collective, *sizes, *gpus, *algo, *proto, *launch, *format, *against,
-        *tolerance;
+    const char *machine, *gpu, *collective, *sizes, *gpus, *algo, *proto, *launch, *format,
+        *against, *tolerance;
     tdm_cli_strings sets;
 } arguments;
 
@@ -32,6 +29,10 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
          .value_name = "RANGE",
          .text = "8:8GiB doubling, 8:8GiB:4 times four, 1MiB:16MiB+1MiB by steps, or one size",
          .value = &a->sizes},
+        {.name = "--gpu",
+         .value_name = "DEVICE",
+         .text = "the GPU, where the machine's file does not say: a device, or sm86",
+         .value = &a->gpu},
         {.name = "--gpus", .value_name = "N", .text = "the first N GPUs only", .value = &a->gpus},
         {.name = "--algo",
          .value_name = "LIST",
@@ -93,30 +94,28 @@ static tdm_code read_settings(const arguments *a, tdm_nccl_settings *settings, t
     return code;
 }
 
-static tdm_code load_machine(tdm_arena *arena, const char *name, tdm_graph *graph, tdm_error *err)
+/* NCCL chooses by the generation of the GPUs. */
+static tdm_code load_machine(tdm_arena *arena, const arguments *a, tdm_graph *graph, tdm_error *err)
 {
-    tdm_topology topology;
-    tdm_device device;
-    const char *root = tdm_cli_root(arena), *found = NULL;
-    const tdm_node place = {.kind = TDM_NODE_SCALAR, .path = "tandem: comm", .text = name};
+    const char *root = tdm_cli_root(arena);
+    const tdm_topo_given given = {.gpu = a->gpu};
+    tdm_error *notes = TDM_ALLOC(arena, tdm_error, 1);
     if (!root)
         return tdm_error_add(err, TDM_E_INVALID,
                              "tandem: no folder with scenarios/ and topologies/ (set TANDEM_ROOT "
                              "to it)");
-    tdm_code code = tdm_file_find(arena, &tdm_file_topology, root, ".", &place, &found, err);
-    if (code == TDM_OK)
-        code = tdm_topology_load(arena, found, &topology, err);
+    tdm_code code = tdm_topo_load(arena, root, a->machine, &given, graph, notes, err);
     if (code != TDM_OK)
         return code;
-    const char *path = tdm_file_lookup(arena, &tdm_file_device, root, tdm_file_folder(arena, found),
-                                       topology.device_name);
-    if (!path)
-        return tdm_error_add(err, TDM_E_INVALID,
-                             "%s: device: %s: no such device (tandem list "
-                             "devices shows them)",
-                             found, topology.device_name);
-    code = tdm_device_load(arena, path, &device, err);
-    return code == TDM_OK ? tdm_topology_graph(arena, &topology, &device, graph, err) : code;
+    tdm_cli_warn(notes->text);
+    for (uint32_t g = 0; g < graph->n_gpus; g++)
+        if (graph->vertices[graph->gpus[g]].sm == 0)
+            return tdm_error_add(err, TDM_E_INVALID,
+                                 "%s: the compute capability of its GPUs is not known, on which "
+                                 "NCCL's choices depend (compute_capability in the device's file, "
+                                 "or --gpu)",
+                                 graph->name);
+    return TDM_OK;
 }
 
 /* A collective's name; without one that of the log's program ("all_reduce_perf"). */
@@ -226,7 +225,7 @@ static tdm_code make_table(tdm_arena *arena, const arguments *a, tdm_comm_table 
     if (code == TDM_OK)
         code = find_func(arena, a->collective, &log, &table->func, err);
     if (code == TDM_OK)
-        code = load_machine(arena, a->machine, &graph, err);
+        code = load_machine(arena, a, &graph, err);
     if (code == TDM_OK)
         code = count_gpus(a, &graph, &n, err);
     if (code != TDM_OK)

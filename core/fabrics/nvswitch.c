@@ -134,47 +134,110 @@ static void build(tdm_arena *arena, const void *in, tdm_topology *topology)
     topology->adapter_bytes_per_s = s->network.adapter;
 }
 
-static void add_network(tdm_graph_builder *builder, const spec *s, uint32_t n_gpus)
+/* What a graph is made of besides the spec. */
+typedef struct maker {
+    tdm_graph_builder builder;
+    const spec *spec;
+    const tdm_device *device; /* NULL: not known */
+    uint32_t network;         /* its switch; only with several nodes */
+    bool networked;
+} maker;
+
+static uint32_t add(maker *make, tdm_vertex_kind kind, uint32_t node)
 {
-    uint32_t top =
-        tdm_graph_add(builder, &(tdm_vertex){.kind = TDM_VERTEX_SWITCH, .node = TDM_NO_NODE});
-    double bytes_per_s = s->network.per_gpu_link.value;
-    for (uint32_t g = 0; g < n_gpus; g++) {
-        uint32_t nic = tdm_graph_add(builder, &(tdm_vertex){.kind = TDM_VERTEX_NIC,
-                                                            .node = g / s->gpus_per_node,
-                                                            .nic_bytes_per_s = bytes_per_s,
-                                                            .nic_gpu_direct = true});
-        /* How GPU and adapter hang together is not told: no bottleneck beside the adapter. */
-        tdm_graph_link(builder, nic, g, TDM_WIRE_PCIE, 16, bytes_per_s, 0,
-                       tdm_arena_printf(builder->arena, "nic-%u-pcie", g));
-        tdm_graph_link(builder, nic, top, TDM_WIRE_NETWORK, 1, bytes_per_s,
-                       s->network.latency.value / 2,
-                       tdm_arena_printf(builder->arena, "gpu-%u-nic", g));
+    return tdm_graph_add(&make->builder, &(tdm_vertex){.kind = kind, .node = node});
+}
+
+static uint32_t add_gpu(maker *make, uint32_t node, uint32_t nvswitch)
+{
+    tdm_vertex vertex = tdm_fabric_gpu(make->device, node);
+    uint32_t gpu = tdm_graph_add(&make->builder, &vertex);
+    uint32_t n_links = make->device ? (uint32_t)make->device->nvlinks.value : 0;
+    tdm_graph_link(
+        &make->builder, gpu, nvswitch, TDM_WIRE_NVLINK, n_links ? n_links : 1,
+        make->spec->link.value, make->spec->latency.value / 2,
+        tdm_arena_printf(make->builder.arena, "%s-nvlink", make->builder.vertices[gpu].name));
+    return gpu;
+}
+
+/* The adapter of a GPU, hanging on `host`: a PCIe switch, or the GPU itself. */
+static void add_adapter(maker *make, uint32_t gpu, uint32_t node, uint32_t host,
+                        double host_bytes_per_s)
+{
+    const network *n = &make->spec->network;
+    const char *name = make->builder.vertices[gpu].name;
+    double rate = n->adapter.value > 0 ? n->adapter.value : n->per_gpu_link.value;
+    uint32_t nic = tdm_graph_add(&make->builder, &(tdm_vertex){.kind = TDM_VERTEX_NIC,
+                                                               .node = node,
+                                                               .nic_bytes_per_s = rate,
+                                                               .nic_gpu_direct = true});
+    tdm_graph_link(&make->builder, nic, host, TDM_WIRE_PCIE, 16, host_bytes_per_s, 0,
+                   tdm_arena_printf(make->builder.arena, "%s-nic-pcie", name));
+    tdm_graph_link(&make->builder, nic, make->network, TDM_WIRE_NETWORK, 1, n->per_gpu_link.value,
+                   n->latency.value / 2, tdm_arena_printf(make->builder.arena, "%s-nic", name));
+}
+
+static void link_pcie(maker *make, uint32_t lower, uint32_t upper)
+{
+    tdm_graph_link(
+        &make->builder, lower, upper, TDM_WIRE_PCIE, 16, make->device->pcie_bytes_per_s.value, 0,
+        tdm_arena_printf(make->builder.arena, "%s-pcie", make->builder.vertices[lower].name));
+}
+
+/* The host side, which the file does not tell, as the makers of such nodes lay it out: two sockets,
+ * and under them PCIe switches with one GPU and one adapter each (Hopper and later) or two of both
+ * (Ampere and before). Source: NVIDIA DGX A100 and DGX H100 user guides, system topology. */
+static void add_node(maker *make, uint32_t node)
+{
+    const uint32_t per_node = make->spec->gpus_per_node;
+    const uint32_t per_switch = make->device->compute_capability.value >= 9 ? 1 : 2;
+    double pcie_bytes_per_s = make->device->pcie_bytes_per_s.value;
+    uint32_t sockets[2];
+    for (int32_t i = 0; i < 2; i++)
+        sockets[i] = tdm_graph_add(
+            &make->builder, &(tdm_vertex){.kind = TDM_VERTEX_SOCKET, .node = node, .numa = i});
+    uint32_t nvswitch = add(make, TDM_VERTEX_NVSWITCH, node), pcie = 0;
+    tdm_graph_link(&make->builder, sockets[0], sockets[1], TDM_WIRE_SOCKET, 1, pcie_bytes_per_s, 0,
+                   tdm_arena_printf(make->builder.arena, "node-%u-sockets", node));
+    for (uint32_t g = 0; g < per_node; g++) {
+        if (g % per_switch == 0) {
+            pcie = add(make, TDM_VERTEX_PCIE_SWITCH, node);
+            link_pcie(make, pcie, sockets[2 * g / per_node]);
+        }
+        uint32_t gpu = add_gpu(make, node, nvswitch);
+        link_pcie(make, gpu, pcie);
+        if (make->networked)
+            add_adapter(make, gpu, node, pcie, pcie_bytes_per_s);
+    }
+}
+
+/* Where the device does not say what its PCIe link carries: GPUs and adapters alone, with no
+ * bottleneck between them. */
+static void add_bare_node(maker *make, uint32_t node)
+{
+    uint32_t nvswitch = add(make, TDM_VERTEX_NVSWITCH, node);
+    for (uint32_t g = 0; g < make->spec->gpus_per_node; g++) {
+        uint32_t gpu = add_gpu(make, node, nvswitch);
+        if (make->networked)
+            add_adapter(make, gpu, node, gpu, make->spec->network.per_gpu_link.value);
     }
 }
 
 static tdm_graph graph(tdm_arena *arena, const void *in, const tdm_device *device, const char *name)
 {
     const spec *s = in;
-    tdm_graph_builder builder;
-    uint32_t nodes = s->nodes > 0 ? s->nodes : 1, n_gpus = nodes * s->gpus_per_node;
-    uint32_t n_links = device ? (uint32_t)device->nvlinks.value : 0;
-    tdm_graph_builder_init(&builder, arena);
-    for (uint32_t g = 0; g < n_gpus; g++) {
-        tdm_vertex gpu = tdm_fabric_gpu(device, g / s->gpus_per_node);
-        tdm_graph_add(&builder, &gpu);
-    }
-    for (uint32_t node = 0; node < nodes; node++) {
-        uint32_t nvswitch =
-            tdm_graph_add(&builder, &(tdm_vertex){.kind = TDM_VERTEX_NVSWITCH, .node = node});
-        for (uint32_t g = node * s->gpus_per_node; g < (node + 1) * s->gpus_per_node; g++)
-            tdm_graph_link(&builder, g, nvswitch, TDM_WIRE_NVLINK, n_links ? n_links : 1,
-                           s->link.value, s->latency.value / 2,
-                           tdm_arena_printf(arena, "gpu-%u-nvlink", g));
-    }
-    if (nodes > 1)
-        add_network(&builder, s, n_gpus);
-    return tdm_graph_finish(&builder, name);
+    uint32_t nodes = s->nodes > 0 ? s->nodes : 1;
+    maker make = {.spec = s, .device = device, .networked = nodes > 1};
+    bool host = device && device->pcie_bytes_per_s.value > 0;
+    tdm_graph_builder_init(&make.builder, arena);
+    if (make.networked)
+        make.network = add(&make, TDM_VERTEX_SWITCH, TDM_NO_NODE);
+    for (uint32_t node = 0; node < nodes; node++)
+        if (host)
+            add_node(&make, node);
+        else
+            add_bare_node(&make, node);
+    return tdm_graph_finish(&make.builder, name);
 }
 
 const tdm_fabric tdm_fabric_nvswitch = {
