@@ -161,6 +161,41 @@ static void odd_xml(void **state)
     tdm_arena_free(&arena);
 }
 
+/* Names that are no UTF-8 make no broken XML; those that are stay what they are. */
+static void odd_names(void **state)
+{
+    (void)state;
+    tdm_arena arena = {0};
+    static const struct {
+        const char *name, *label;
+    } cases[] = {{"caf\xc3\xa9", "caf\xc3\xa9"},
+                 {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
+                 {"a\xff"
+                  "b",
+                  "a?b"},
+                 {"\xe9", "?"},
+                 {"\xed\xa0\x80", "???"},
+                 {"\xef\xbf\xbe", "???"},
+                 {"\xc0\x80", "??"},
+                 {"a--b<&\"", "a--b<&\""}};
+    for (size_t i = 0; i < TDM_COUNT(cases); i++) {
+        const tdm_import_options options = {.sm = 80, .pcie_generation = 4, .nic_bytes_per_s = 1e9},
+                                 none = {0};
+        const char *text = tdm_arena_printf(
+            &arena, "GPU0 NIC0\nGPU0 X PIX\nNIC0 PIX X\n\nNIC0: %s\n", cases[i].name);
+        tdm_graph g = imported(&arena, text, &options);
+        tdm_graph again = imported(&arena, exported(&arena, &g, "nccl"), &none);
+        bool found = false;
+        for (uint32_t v = 0; v < again.n_vertices; v++)
+            if (again.vertices[v].kind == TDM_VERTEX_NIC) {
+                assert_string_equal(again.vertices[v].label, cases[i].label);
+                found = true;
+            }
+        assert_true(found);
+    }
+    tdm_arena_free(&arena);
+}
+
 /* Devices without a class: only those named are GPUs; and a comment with a tag in front. */
 static void gpus_by_place(void **state)
 {
@@ -440,10 +475,10 @@ static void real_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(odd_xml),       cmocka_unit_test(gpus_by_place),
-        cmocka_unit_test(wirings),       cmocka_unit_test(limits),
-        cmocka_unit_test(tables),        cmocka_unit_test(real_machines),
-        cmocka_unit_test(real_refusals),
+        cmocka_unit_test(odd_xml),       cmocka_unit_test(odd_names),
+        cmocka_unit_test(gpus_by_place), cmocka_unit_test(wirings),
+        cmocka_unit_test(limits),        cmocka_unit_test(tables),
+        cmocka_unit_test(real_machines), cmocka_unit_test(real_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,8 +4,10 @@
 #include "cli.h"
 #include "core/collective.h"
 #include "core/doc.h"
+#include "core/export.h"
 #include "core/fabric.h"
 #include "core/files.h"
+#include "core/import.h"
 #include "core/model_load.h"
 #include "core/schedule.h"
 #include "sim/sim.h"
@@ -40,9 +42,9 @@ static const folder_section folders[] = {
     {"scenarios", "scenarios"},
 };
 
-static const char *const section_names[] = {"schedules",  "collectives", "fabrics",
-                                            "topologies", "devices",     "models",
-                                            "scenarios",  "engines",     NULL};
+static const char *const section_names[] = {"schedules", "collectives", "fabrics", "topologies",
+                                            "imports",   "exports",     "devices", "models",
+                                            "scenarios", "engines",     NULL};
 
 /* One entry per member of a generated table of structs that have a name and a summary. */
 #define LIST_TABLE(arena, table, all)                                                              \
@@ -153,6 +155,10 @@ static tdm_code list_section(tdm_arena *arena, const char *name, section *all, t
         LIST_TABLE(arena, tdm_collectives, all);
     else if (strcmp(name, "fabrics") == 0)
         LIST_TABLE(arena, tdm_fabrics, all);
+    else if (strcmp(name, "imports") == 0)
+        LIST_TABLE(arena, tdm_imports, all);
+    else if (strcmp(name, "exports") == 0)
+        LIST_TABLE(arena, tdm_exports, all);
     else if (strcmp(name, "engines") == 0)
         *all = list_engines(arena);
     else
@@ -249,7 +255,8 @@ static int run(int argc, char **argv)
 const tdm_verb tdm_verb_list = {
     .name = "list",
     .usage =
-        "[schedules|collectives|fabrics|topologies|devices|models|scenarios|engines] [options]",
+        "[schedules|collectives|fabrics|topologies|imports|exports|devices|models|scenarios|engines] "
+        "[options]",
     .summary = "what scenarios can name, and which engines are there",
     .run = run,
 };
