@@ -164,7 +164,7 @@ static void check_all_to_all(const char *what, const tdm_plan *plan, const tdm_t
     double latency_s;
     uint32_t n = tdm_comm_flows(plan, topology, rank, in, flows, &latency_s);
     bool ports = tdm_topology_has_ports_only(topology);
-    uint64_t out[32] = {0}, back[32] = {0};
+    uint64_t out[64] = {0}, back[64] = {0};
     RULE(what, group.size <= TDM_COUNT(out), "group of %u\n", group.size);
     for (uint32_t f = 0; f < n; f++) {
         uint32_t src = tdm_group_index(&group, flows[f].src);
