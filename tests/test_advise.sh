@@ -46,11 +46,16 @@ cmp -s "$scratch/first" "$scratch/out" || fail 'a second run prints something el
 "$program" sim "$root/scenarios/moe-30b-16gpu-met.yaml" --engine analytic --no-files --enforce-targets \
     >"$scratch/out" 2>&1 || fail 'scenarios/moe-30b-16gpu-met.yaml misses a target'
 
+# The command that a file names is one that a shell takes.
+advise 0 "$small" --confirm 0 --set targets.bubble_fraction.max=9% --set "targets.bubble_fraction.label=it's below" \
+    -o "$scratch/label.yaml"
+grep -qF -e "--set 'targets.bubble_fraction.label=it'\\''s below'" "$scratch/label.yaml" || fail 'the command is not quoted'
+
 # Nothing reaches a microsecond; with the micro-batch kept nothing reaches 50 ms either, which is said without asking.
-advise 0 "$reference" --confirm 0
+advise 0 "$reference" --confirm 0 --keep etp
 says 'The hardware forbids none of the 8'
 says 'With micro-batch 32 kept it forbids forward_latency_s (best 78'
-advise 0 "$reference" --confirm 0 --format json
+advise 0 "$reference" --confirm 0 --keep etp --format json
 grep -q '"forbidden": true' "$scratch/out" && fail 'forbids what some plan reaches'
 says '"forbidden_with_micro_batch_kept": true'
 advise 3 "$reference" --confirm 0 --enforce-targets --set targets.forward_latency_s.max=1us
