@@ -287,6 +287,11 @@ static tdm_code read_gpus(reader *r, const tdm_xml *topology)
                              "holds no GPUs: no PCI device of NVIDIA's of class 03; if some of its "
                              "devices are GPUs, name their bus ids (--gpu-at)");
     qsort(r->gpus, r->n_gpus, sizeof *r->gpus, by_bus);
+    for (uint32_t i = 1; i < r->n_gpus; i++)
+        if (r->gpus[i].bus == r->gpus[i - 1].bus)
+            return tdm_xml_error(r->gpus[i].object, r->err,
+                                 "pci_busid: is another GPU's, too (line %u)",
+                                 r->gpus[i - 1].object->line);
     if (r->options->sm == 0)
         return tdm_xml_error(r->gpus[0].object, r->err,
                              "one of %u GPUs, and the file does not say of which kind: name it "

@@ -1,44 +1,17 @@
 /* NCCL's topology XML, as NCCL_TOPO_FILE reads and NCCL_TOPO_DUMP_FILE writes it. What is missing
  * or odd in it is taken as NCCL takes it. Source: NCCL 2.28.9, src/graph/topo.cc and xml.cc. */
 #include "core/graph_rates.h"
-#include "core/import.h"
-#include "core/xml.h"
+#include "core/import_nccl.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_GPUS = 4096, MAX_SOCKETS = 1024, MAX_HOSTS = 1024, MAX_NUMBER = 1 << 24 };
+enum { MAX_GPUS = 4096, MAX_SOCKETS = 1024, MAX_NUMBER = 1 << 24 };
 
-typedef struct device {
-    const tdm_xml *pci;
-    const tdm_xml *gpu; /* NULL: known by class or place only */
-    uint64_t bus;
-    uint32_t node;
-    uint64_t order; /* rank, or place on the bus */
-    uint32_t sm;
-    uint32_t vertex;
-} device;
-
-typedef struct reader {
-    tdm_arena *arena;
-    const tdm_import_options *options;
-    tdm_error *notes, *err;
-    const char *path;
-    tdm_graph_builder builder;
-    device *devices; /* [n_devices] the GPUs, by rank once sorted */
-    uint32_t n_devices;
-    bool has_gpus;             /* <gpu> somewhere */
-    uint64_t hosts[MAX_HOSTS]; /* host_hash by node */
-    uint32_t n_hosts;
-    bool has_nvlinks;
-} reader;
+typedef tdm_nccl_device device;
+typedef tdm_nccl_reader reader;
 
 typedef enum pci_kind { PCI_SWITCH, PCI_GPU, PCI_NIC, PCI_NVSWITCH, PCI_OTHER } pci_kind;
-
-static bool begins(const char *text, const char *prefix)
-{
-    return text && strncmp(text, prefix, strlen(prefix)) == 0;
-}
 
 /* By class, as NCCL's kvDictPciClass; a device without class or children is of no use to it. */
 static pci_kind kind_of(const reader *r, const tdm_xml *pci, uint64_t bus)
@@ -48,13 +21,13 @@ static pci_kind kind_of(const reader *r, const tdm_xml *pci, uint64_t bus)
         return PCI_GPU;
     if (tdm_xml_child(pci, "nic"))
         return PCI_NIC;
-    if (begins(class, "0x068000"))
+    if (tdm_nccl_begins(class, "0x068000"))
         return PCI_NVSWITCH;
-    if (begins(class, "0x03") && !pci->first)
+    if (tdm_nccl_begins(class, "0x03") && !pci->first)
         return r->options->gpu_at || r->has_gpus ? PCI_OTHER : PCI_GPU;
-    if (begins(class, "0x02") && !pci->first)
+    if (tdm_nccl_begins(class, "0x02") && !pci->first)
         return PCI_NIC;
-    return begins(class, "0x0604") || tdm_xml_child(pci, "pci") ? PCI_SWITCH : PCI_OTHER;
+    return tdm_nccl_begins(class, "0x0604") || tdm_xml_child(pci, "pci") ? PCI_SWITCH : PCI_OTHER;
 }
 
 static tdm_code bus_of(reader *r, const tdm_xml *pci, uint64_t *bus)
@@ -76,20 +49,6 @@ static bool has_gpu_element(const tdm_xml *element)
         if (has_gpu_element(c))
             return true;
     return false;
-}
-
-/* The machine node of a <cpu>: one per host_hash, which old files do not have. */
-static tdm_code node_of(reader *r, const tdm_xml *cpu, uint32_t *node)
-{
-    const char *text = tdm_xml_get(cpu, "host_hash");
-    uint64_t hash = text ? strtoull(text, NULL, 16) : 0;
-    for (*node = 0; *node < r->n_hosts; (*node)++)
-        if (r->hosts[*node] == hash)
-            return TDM_OK;
-    if (r->n_hosts == MAX_HOSTS)
-        return tdm_xml_error(cpu, r->err, "host_hash: more than %d hosts", MAX_HOSTS);
-    r->hosts[r->n_hosts++] = hash;
-    return TDM_OK;
 }
 
 static tdm_code add_device(reader *r, const tdm_xml *pci, uint64_t bus, uint32_t node)
@@ -139,6 +98,25 @@ static int by_order(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
+/* No two GPUs of one rank, nor at one place in a node. They are sorted by rank. */
+static tdm_code check_distinct(const reader *r)
+{
+    tdm_code code = TDM_OK;
+    for (uint32_t i = 1; i < r->n_devices; i++) {
+        const device *d = &r->devices[i];
+        if (d->gpu && d[-1].gpu && d->order == d[-1].order)
+            code = tdm_xml_error(d->gpu, r->err, "rank: %u is another GPU's, too (line %u)",
+                                 (unsigned)d->order, d[-1].gpu->line);
+        for (uint32_t k = 0; k < i; k++)
+            if (r->devices[k].bus == d->bus && r->devices[k].node == d->node) {
+                code = tdm_xml_error(d->pci, r->err, "busid: is another GPU's, too (line %u)",
+                                     r->devices[k].pci->line);
+                break;
+            }
+    }
+    return code;
+}
+
 static tdm_code collect(reader *r, const tdm_xml *system)
 {
     tdm_code code = TDM_OK;
@@ -147,7 +125,7 @@ static tdm_code collect(reader *r, const tdm_xml *system)
     for (const tdm_xml *cpu = system->first; cpu; cpu = cpu->next) {
         uint32_t node = 0;
         if (tdm_xml_is(cpu, "cpu") &&
-            (node_of(r, cpu, &node) != TDM_OK || collect_devices(r, cpu, node) != TDM_OK))
+            (tdm_nccl_node_of(r, cpu, &node) != TDM_OK || collect_devices(r, cpu, node) != TDM_OK))
             code = TDM_E_INVALID;
     }
     if (code != TDM_OK)
@@ -163,13 +141,7 @@ static tdm_code collect(reader *r, const tdm_xml *system)
                                  "one of %u GPUs, and the file does not say of which kind: name it "
                                  "(--gpu h100-80g)",
                                  r->n_devices);
-    for (uint32_t i = 1; i < r->n_devices; i++)
-        if (r->devices[i].gpu && r->devices[i].order == r->devices[i - 1].order &&
-            r->devices[i - 1].gpu)
-            code =
-                tdm_xml_error(r->devices[i].gpu, r->err, "rank: %u is another GPU's, too (line %u)",
-                              (unsigned)r->devices[i].order, r->devices[i - 1].gpu->line);
-    return code;
+    return check_distinct(r);
 }
 
 static void add_gpus(reader *r)
@@ -292,9 +264,9 @@ static tdm_code add_tree(reader *r, const tdm_xml *above, uint32_t node, uint32_
 static tdm_cpu_vendor vendor_of(const tdm_xml *cpu)
 {
     const char *arch = tdm_xml_get(cpu, "arch"), *vendor = tdm_xml_get(cpu, "vendor");
-    if (begins(arch, "arm64"))
+    if (tdm_nccl_begins(arch, "arm64"))
         return TDM_CPU_ARM;
-    if (begins(arch, "ppc64"))
+    if (tdm_nccl_begins(arch, "ppc64"))
         return TDM_CPU_IBM;
     return tdm_import_cpu_vendor(vendor ? vendor : "");
 }
@@ -305,7 +277,7 @@ static tdm_code add_cpu(reader *r, const tdm_xml *cpu)
     int64_t numa = -1, family = 0, model = 0;
     if (r->builder.n_of_kind[TDM_VERTEX_SOCKET] == MAX_SOCKETS)
         return tdm_xml_error(cpu, r->err, "more than %d of them", MAX_SOCKETS);
-    if (node_of(r, cpu, &node) != TDM_OK ||
+    if (tdm_nccl_node_of(r, cpu, &node) != TDM_OK ||
         tdm_xml_integer(cpu, "numaid", -1, -1, MAX_NUMBER, &numa, r->err) != TDM_OK ||
         tdm_xml_integer(cpu, "familyid", 0, 0, MAX_NUMBER, &family, r->err) != TDM_OK ||
         tdm_xml_integer(cpu, "modelid", 0, 0, MAX_NUMBER, &model, r->err) != TDM_OK)
@@ -326,224 +298,6 @@ static tdm_code add_cpu(reader *r, const tdm_xml *cpu)
         if (tdm_xml_is(nic, "nic") &&
             add_nets(r, nic, vertex, socket, 1, TDM_RATE_UNLIMITED) != TDM_OK)
             code = TDM_E_INVALID;
-    }
-    return code;
-}
-
-static const device *device_at(const reader *r, uint32_t node, uint64_t bus)
-{
-    for (uint32_t i = 0; i < r->n_devices; i++)
-        if (r->devices[i].bus == bus && r->devices[i].node == node)
-            return &r->devices[i];
-    return NULL;
-}
-
-/* The socket above a vertex that is in the tree. */
-static uint32_t socket_above(const reader *r, uint32_t vertex)
-{
-    for (uint32_t e = 0; e < r->builder.n_edges; e++) {
-        const tdm_edge *edge = &r->builder.edges[e];
-        /* The first link that leaves it is the one upwards. */
-        if (edge->from == vertex && edge->wire == TDM_WIRE_PCIE)
-            return r->builder.vertices[edge->to].kind == TDM_VERTEX_SOCKET
-                       ? edge->to
-                       : socket_above(r, edge->to);
-    }
-    return vertex;
-}
-
-/* Where an <nvlink> leads: "0x068000" is a switch, "0x068001" the processor, "0x03" a GPU; without
- * a class, a target that is one of the GPUs, or what a virtual machine shows of its switch. */
-static tdm_code nvlink_class(reader *r, const tdm_xml *nvlink, const device *d, uint64_t target,
-                             bool has_target, const char **class)
-{
-    *class = tdm_xml_get(nvlink, "tclass");
-    if (*class &&
-        (begins(*class, "0x068000") || begins(*class, "0x068001") || begins(*class, "0x03")))
-        return TDM_OK;
-    if (begins(tdm_xml_get(nvlink, "target"), "fffffff:ff:ff"))
-        *class = "0x068000";
-    else if (!*class && has_target && device_at(r, d->node, target))
-        *class = "0x03";
-    else if (*class)
-        return tdm_xml_error(nvlink, r->err,
-                             "tclass: \"%.20s\": expected 0x068000 (a switch), 0x0302 (a GPU) or "
-                             "0x068001 (a processor)",
-                             *class);
-    else
-        return tdm_xml_error(nvlink, r->err, "tclass: missing, and the target is none of the GPUs");
-    return TDM_OK;
-}
-
-/* Counts of one GPU's links, by where they lead. */
-typedef struct nvlinks {
-    uint32_t to_switch, to_socket;
-    uint32_t *to_gpu; /* [n_devices] */
-} nvlinks;
-
-static tdm_code count_nvlink(reader *r, const tdm_xml *element, const device *d, nvlinks *links)
-{
-    int64_t count = 0;
-    uint64_t target = 0;
-    const char *class = NULL, *text = tdm_xml_get(element, "target");
-    bool has_target = text && tdm_bus_id_parse(text, &target);
-    if (tdm_xml_integer(element, "count", 1, 1, 1024, &count, r->err) != TDM_OK ||
-        nvlink_class(r, element, d, target, has_target, &class) != TDM_OK)
-        return TDM_E_INVALID;
-    r->has_nvlinks = true;
-    if (begins(class, "0x068000")) {
-        links->to_switch += (uint32_t)count;
-        return TDM_OK;
-    }
-    if (begins(class, "0x068001")) {
-        links->to_socket += (uint32_t)count;
-        return TDM_OK;
-    }
-    if (!has_target)
-        return tdm_xml_error(element, r->err, "target: expected the bus id of a GPU");
-    const device *other = device_at(r, d->node, target);
-    if (!other || other == d) {
-        tdm_error_add(r->notes, TDM_E_INVALID, "%s:%u:%u: <nvlink>: %s, left out as NCCL does",
-                      element->path, element->line, element->column,
-                      other ? "leads from a GPU to itself" : "its target is not in the file");
-        return TDM_OK;
-    }
-    links->to_gpu[other - r->devices] += (uint32_t)count;
-    return TDM_OK;
-}
-
-/* The one switch of a node, made when first asked for; *made: [n_hosts] vertex + 1. */
-static uint32_t switch_of(reader *r, uint32_t node, uint32_t *made)
-{
-    if (made[node] == 0)
-        made[node] = 1 + tdm_graph_add(&r->builder,
-                                       &(tdm_vertex){.kind = TDM_VERTEX_NVSWITCH, .node = node});
-    return made[node] - 1;
-}
-
-static tdm_code add_c2c(reader *r, const tdm_xml *c2c, const device *d)
-{
-    int64_t bw = 0, count = 0;
-    if (tdm_xml_integer(c2c, "bw", 0, 1, MAX_NUMBER, &bw, r->err) != TDM_OK ||
-        tdm_xml_integer(c2c, "count", 1, 1, 1024, &count, r->err) != TDM_OK)
-        return TDM_E_INVALID;
-    if (bw == 0)
-        return tdm_xml_error(c2c, r->err, "bw: missing: MB/s of one link");
-    const char *name = r->builder.vertices[d->vertex].name;
-    tdm_graph_link(&r->builder, d->vertex, socket_above(r, d->vertex), TDM_WIRE_C2C,
-                   (uint32_t)count, (double)(bw * count) * 1e6, TDM_LATENCY_NVLINK_HALF_S,
-                   tdm_arena_printf(r->arena, "%s-c2c", name));
-    return TDM_OK;
-}
-
-/* Links between GPUs go both ways; a file that says otherwise is broken. */
-static tdm_code check_return(reader *r, const nvlinks *links)
-{
-    tdm_code code = TDM_OK;
-    for (uint32_t a = 0; a < r->n_devices; a++)
-        for (uint32_t b = 0; b < r->n_devices; b++)
-            if (links[a].to_gpu[b] > 0 && links[b].to_gpu[a] == 0)
-                code = tdm_xml_error(r->devices[a].gpu, r->err,
-                                     "has %u NVLinks to the GPU at %s, which has none back",
-                                     links[a].to_gpu[b],
-                                     tdm_bus_id_write(r->arena, r->devices[b].bus));
-    return code;
-}
-
-static void add_nvlinks(reader *r, const nvlinks *links)
-{
-    uint32_t *made = TDM_ALLOC(r->arena, uint32_t, r->n_hosts + 1);
-    for (uint32_t i = 0; i < r->n_devices; i++) {
-        const device *d = &r->devices[i];
-        if (links[i].to_switch > 0)
-            tdm_import_to_switch(&r->builder, d->vertex, switch_of(r, d->node, made),
-                                 links[i].to_switch);
-        if (links[i].to_socket > 0)
-            tdm_import_to_switch(&r->builder, d->vertex, socket_above(r, d->vertex),
-                                 links[i].to_socket);
-        for (uint32_t k = 0; k < r->n_devices; k++)
-            if (links[i].to_gpu[k] > 0)
-                tdm_import_to_gpu(&r->builder, d->vertex, r->devices[k].vertex, links[i].to_gpu[k]);
-    }
-}
-
-/* Where the file has no NVLinks at all: those that are given beside it, node by node. */
-static tdm_code wire_nodes(reader *r)
-{
-    tdm_code code = TDM_OK;
-    uint32_t *gpus = TDM_ALLOC(r->arena, uint32_t, r->n_devices);
-    for (uint32_t node = 0; node < r->n_hosts; node++) {
-        uint32_t n = 0;
-        for (uint32_t i = 0; i < r->n_devices; i++)
-            if (r->devices[i].node == node)
-                gpus[n++] = r->devices[i].vertex;
-        if (tdm_import_wire(&r->builder, gpus, n, r->options, r->path, r->notes, r->err) != TDM_OK)
-            code = TDM_E_INVALID;
-    }
-    return code;
-}
-
-static tdm_code connect_gpus(reader *r)
-{
-    tdm_code code = TDM_OK;
-    nvlinks *links = TDM_ALLOC(r->arena, nvlinks, r->n_devices);
-    for (uint32_t i = 0; i < r->n_devices; i++) {
-        const device *d = &r->devices[i];
-        links[i].to_gpu = TDM_ALLOC(r->arena, uint32_t, r->n_devices);
-        for (const tdm_xml *e = d->gpu ? d->gpu->first : NULL; e; e = e->next)
-            if ((tdm_xml_is(e, "nvlink") && count_nvlink(r, e, d, &links[i]) != TDM_OK) ||
-                (tdm_xml_is(e, "c2c") && add_c2c(r, e, d) != TDM_OK))
-                code = TDM_E_INVALID;
-    }
-    if (code != TDM_OK || check_return(r, links) != TDM_OK)
-        return TDM_E_INVALID;
-    if (!r->has_nvlinks)
-        return wire_nodes(r);
-    add_nvlinks(r, links);
-    return TDM_OK;
-}
-
-static uint32_t switch_at(const reader *r, uint32_t node, uint64_t bus)
-{
-    const char *address = tdm_bus_id_write(r->arena, bus);
-    for (uint32_t v = 0; v < r->builder.n_vertices; v++) {
-        const tdm_vertex *vertex = &r->builder.vertices[v];
-        if (vertex->kind == TDM_VERTEX_PCIE_SWITCH && vertex->node == node &&
-            strcmp(vertex->address, address) == 0)
-            return v;
-    }
-    return UINT32_MAX;
-}
-
-/* <pcilink target>: two switches that are one device. */
-static tdm_code add_peer_links(reader *r, const tdm_xml *element, uint32_t node)
-{
-    tdm_code code = TDM_OK;
-    uint64_t here = 0, there = 0;
-    for (const tdm_xml *c = element->first; c; c = c->next) {
-        if (tdm_xml_is(c, "pci") && add_peer_links(r, c, node) != TDM_OK)
-            code = TDM_E_INVALID;
-        if (!tdm_xml_is(c, "pcilink"))
-            continue;
-        const char *target = tdm_xml_get(c, "target"), *bus = tdm_xml_get(element, "busid");
-        if (!target || !tdm_bus_id_parse(target, &there)) {
-            code = tdm_xml_error(c, r->err, "target: expected the bus id of a switch");
-            continue;
-        }
-        if (!bus || !tdm_bus_id_parse(bus, &here))
-            continue; /* below a <cpu>: NCCL has no use for it */
-        uint32_t a = switch_at(r, node, here), b = switch_at(r, node, there);
-        if (a == UINT32_MAX || b == UINT32_MAX || a == b)
-            continue; /* as NCCL: the other one may have been trimmed */
-        const tdm_edge edge = {.from = a,
-                               .to = b,
-                               .wire = TDM_WIRE_PCIE,
-                               .count = 1,
-                               .bytes_per_s = TDM_RATE_UNLIMITED,
-                               .name =
-                                   tdm_arena_printf(r->arena, "%s-%s", r->builder.vertices[a].name,
-                                                    r->builder.vertices[b].name)};
-        tdm_graph_edge(&r->builder, &edge);
     }
     return code;
 }
@@ -572,16 +326,8 @@ static tdm_code read_xml(tdm_arena *arena, const char *path, const char *text, s
     for (const tdm_xml *cpu = system->first; cpu; cpu = cpu->next)
         if (tdm_xml_is(cpu, "cpu") && add_cpu(r, cpu) != TDM_OK)
             code = TDM_E_INVALID;
-    if (code != TDM_OK || connect_gpus(r) != TDM_OK)
+    if (code != TDM_OK || tdm_nccl_connect(r, system) != TDM_OK)
         return TDM_E_INVALID;
-    for (const tdm_xml *cpu = system->first; cpu; cpu = cpu->next) {
-        uint32_t node = 0;
-        if (tdm_xml_is(cpu, "cpu") &&
-            (node_of(r, cpu, &node) != TDM_OK || add_peer_links(r, cpu, node) != TDM_OK))
-            code = TDM_E_INVALID;
-    }
-    if (code != TDM_OK)
-        return code;
     tdm_import_join_sockets(&r->builder);
     *graph = tdm_graph_finish(&r->builder, path);
     return TDM_OK;
