@@ -69,7 +69,7 @@ same_again tests/topo/topo-m.txt --gpu a100-80g
 "$tandem" topo tests >"$scratch/out" 2>"$scratch/err"
 [ "$(cat "$scratch/err")" = "tests: is a folder, not a file" ] || fail folder "$(cat "$scratch/err")"
 "$tandem" topo dgx2 >"$scratch/out" 2>"$scratch/err"
-[ "$(cat "$scratch/err")" = "topo: dgx2: no such topology (did you mean dgx-2?)" ] || fail name "$(cat "$scratch/err")"
+[ "$(cat "$scratch/err")" = "topology: dgx2: no such topology (did you mean dgx-2?)" ] || fail name "$(cat "$scratch/err")"
 "$tandem" topo dgx-2 --gpu h100-80g --pcie 4 >"$scratch/out" 2>"$scratch/err"
 [ "$(wc -l <"$scratch/err")" -eq 2 ] || fail options "$(cat "$scratch/err")"
 
