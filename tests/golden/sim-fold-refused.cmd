@@ -1,2 +1,2 @@
 # exit 3
-tandem sim scenarios/moe-30b-16gpu.yaml --fold on --no-files
+tandem sim --engine analytic scenarios/moe-30b-16gpu.yaml --fold on --no-files
