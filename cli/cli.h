@@ -83,4 +83,7 @@ int tdm_cli_complain(tdm_code code, const char *format, ...) __attribute__((form
  * (full disk, closed pipe). The last call of a verb that prints. */
 int tdm_cli_finish(int code);
 
+/* Writes the text to the file, or to standard output (path NULL or "-"); the exit code. */
+int tdm_cli_put(const char *path, const char *text, size_t length);
+
 #endif

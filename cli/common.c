@@ -127,6 +127,21 @@ int tdm_cli_finish(int code)
     return tdm_cli_complain(TDM_E_INTERNAL, "standard output: %s", strerror(errno));
 }
 
+int tdm_cli_put(const char *path, const char *text, size_t length)
+{
+    if (!path || strcmp(path, "-") == 0) {
+        fwrite(text, 1, length, stdout);
+        return tdm_cli_finish(TDM_OK);
+    }
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", path, strerror(errno));
+    bool failed = fwrite(text, 1, length, file) != length;
+    if (fclose(file) != 0 || failed)
+        return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", path, strerror(errno));
+    return TDM_OK;
+}
+
 bool tdm_cli_is_plan_text(const char *path)
 {
     static const char magic[] = "tandem-plan ";

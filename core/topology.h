@@ -41,7 +41,6 @@ typedef struct tdm_topology {
     tdm_grade grade;               /* worst of all numbers in the file */
     bool uneven_latency; /* links of one kind differ in latency: no pair of GPUs stands for
                           * others */
-    tdm_value adapter_bytes_per_s; /* line rate of a network adapter; value 0: not given */
     /* Of a folded topology (fold.h), else NULL: the GPU [n_gpus] and the link [n_links] that stand
      * for each. */
     const uint32_t *gpu_stand_in, *link_stand_in;

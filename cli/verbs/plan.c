@@ -138,21 +138,6 @@ static tdm_code print(tdm_arena *arena, const arguments *a, const subject *s, FI
     return code;
 }
 
-static int put_out(const arguments *a, const char *text, size_t length)
-{
-    if (!a->output || strcmp(a->output, "-") == 0) {
-        fwrite(text, 1, length, stdout);
-        return tdm_cli_finish(TDM_OK);
-    }
-    FILE *file = fopen(a->output, "w");
-    if (!file)
-        return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", a->output, strerror(errno));
-    bool failed = fwrite(text, 1, length, file) != length;
-    if (fclose(file) != 0 || failed)
-        return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", a->output, strerror(errno));
-    return TDM_OK;
-}
-
 /* Everything is written into memory first: what fails prints nothing. */
 static int publish(tdm_arena *arena, const arguments *a, const subject *s, tdm_error *err)
 {
@@ -167,7 +152,7 @@ static int publish(tdm_arena *arena, const arguments *a, const subject *s, tdm_e
     if (failed)
         status = tdm_cli_complain(TDM_E_INTERNAL, "plan: %s", strerror(errno));
     else if (code == TDM_OK || code == TDM_E_INFEASIBLE)
-        status = put_out(a, text, length);
+        status = tdm_cli_put(a->output, text, length);
     free(text);
     if (status == TDM_OK && code != TDM_OK)
         status = tdm_cli_fail(err);

@@ -105,21 +105,6 @@ static tdm_code print(tdm_arena *arena, const arguments *a, const tdm_graph *gra
     return TDM_OK;
 }
 
-static int put_out(const arguments *a, const char *text, size_t length)
-{
-    if (!a->output || strcmp(a->output, "-") == 0) {
-        fwrite(text, 1, length, stdout);
-        return tdm_cli_finish(TDM_OK);
-    }
-    FILE *file = fopen(a->output, "w");
-    if (!file)
-        return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", a->output, strerror(errno));
-    bool failed = fwrite(text, 1, length, file) != length;
-    if (fclose(file) != 0 || failed)
-        return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", a->output, strerror(errno));
-    return TDM_OK;
-}
-
 /* Everything is written into memory first: what fails prints nothing. */
 static int publish(tdm_arena *arena, const arguments *a, const tdm_graph *graph, tdm_error *err)
 {
@@ -134,7 +119,7 @@ static int publish(tdm_arena *arena, const arguments *a, const tdm_graph *graph,
     if (fclose(memory) != 0 || failed)
         status = tdm_cli_complain(TDM_E_INTERNAL, "topo: %s", strerror(ENOMEM));
     else
-        status = code == TDM_OK ? put_out(a, text, length) : tdm_cli_fail(err);
+        status = code == TDM_OK ? tdm_cli_put(a->output, text, length) : tdm_cli_fail(err);
     free(text);
     return status;
 }

@@ -131,7 +131,6 @@ static void build(tdm_arena *arena, const void *in, tdm_topology *topology)
     topology->n_planes = n_planes;
     topology->planes = planes;
     topology->link_bytes_per_s = s->link;
-    topology->adapter_bytes_per_s = s->network.adapter;
 }
 
 /* What a graph is made of besides the spec. */
