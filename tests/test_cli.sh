@@ -77,6 +77,16 @@ for verb in check plan sim sweep; do
     silent out
 done
 
+# A scenario of the data folder goes by its name, with every verb that takes one.
+cd "$scratch" || exit 1
+run 0 check small-moe-16gpu
+run 0 plan small-moe-16gpu --groups
+run 0 sim small-moe-16gpu --engine analytic --no-files
+run 0 sweep small-moe-16gpu --vary schedule.name=1f1b -q
+run 0 advise small-moe-16gpu --set targets.bubble_fraction.max=90% --confirm 0
+says out "small-moe-16gpu"
+cd - >/dev/null || exit 1
+
 run 0 list
 silent err
 for section in schedules collectives fabrics topologies devices models scenarios engines; do

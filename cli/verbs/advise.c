@@ -79,8 +79,8 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
         code = parse_count(a);
     if (code != TDM_CLI_GO_ON)
         return code;
-    a->options.path = operands.items[0];
     a->options.root = tdm_cli_root(arena);
+    a->options.path = tdm_cli_scenario(arena, a->options.root, operands.items[0]);
     a->options.progress = isatty(STDERR_FILENO);
     if (!a->options.root)
         return tdm_cli_complain(

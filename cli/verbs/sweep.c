@@ -92,7 +92,7 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a, tdm_swee
     };
     int code = tdm_cli_parse(arena, tdm_verb_find("sweep"), options, argc, argv, 1, 1, &operands);
     if (code == TDM_CLI_GO_ON)
-        sweep->scenario_path = operands.items[0];
+        sweep->scenario_path = tdm_cli_scenario(arena, tdm_cli_root(arena), operands.items[0]);
     sweep->quiet = a->quiet;
     return code;
 }
