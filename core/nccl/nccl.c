@@ -27,14 +27,6 @@ const char *tdm_nccl_proto_name(tdm_nccl_proto proto)
     return names[proto];
 }
 
-const char *tdm_nccl_reach_name(tdm_nccl_reach reach)
-{
-    static const char *const names[TDM_NCCL_N_REACHES] = {
-        "LOC", "NVL", "NVB", "C2C", "PIX", "PXB", "P2C", "PXN", "PHB", "SYS", "NET", "DIS",
-    };
-    return names[reach];
-}
-
 bool tdm_nccl_func_find(const char *name, tdm_nccl_func *func)
 {
     char bare[32];

@@ -91,7 +91,6 @@ typedef struct tdm_nccl_graph {
 const char *tdm_nccl_func_name(tdm_nccl_func func);    /* "AllReduce" */
 const char *tdm_nccl_algo_name(tdm_nccl_algo algo);    /* "NVLSTree"; "P2P" */
 const char *tdm_nccl_proto_name(tdm_nccl_proto proto); /* "LL128" */
-const char *tdm_nccl_reach_name(tdm_nccl_reach reach); /* "PXB" */
 
 /* "all-reduce" or "AllReduce", whatever the case; false: no such function. */
 bool tdm_nccl_func_find(const char *name, tdm_nccl_func *func);
