@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { MAX_ITEMS = 1 << 20 };
+enum { MAX_ITEMS = 1 << 16 };
 
 typedef struct parser {
     tdm_arena *arena;
