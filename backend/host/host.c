@@ -1,15 +1,18 @@
 /* host.c: the host device: finds the kernel and the operands of every op. */
+#include "blas_api.h"
 #include "parts.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cblas.h>
-
 const char *tdm_host_absent(void)
 {
-    return NULL;
+    char problem[256];
+    if (host_blas_open(problem, sizeof problem))
+        return NULL;
+    return "the host device was built with OpenBLAS, but its shared library does not open here; "
+           "install it (apt-get install libopenblas0), or use --device paced";
 }
 
 /* ---- kernels ---- */
@@ -49,6 +52,9 @@ static tdm_code check_template(const tdm_template *ops, const tdm_kind *kind, td
 tdm_code tdm_host_check(const tdm_plan *plan, tdm_error *err)
 {
     tdm_code code = TDM_OK;
+    const char *missing = tdm_host_absent();
+    if (missing)
+        return tdm_error_add(err, TDM_E_INVALID, "%s", missing);
     if (plan->pass_times)
         return tdm_error_add(err, TDM_E_INVALID,
                              "pass_times: there is no model to compute (run with --device paced)");
@@ -323,7 +329,7 @@ tdm_code tdm_host_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program
         code = host_routing_build(arena, plan, &h->routing, err);
     if (code != TDM_OK)
         return code;
-    openblas_set_num_threads(1); /* the ranks are the threads */
+    host_blas_open(NULL, 0)->set_num_threads(1); /* the ranks are the threads */
     find_kernels(arena, h);
     h->ranks = TDM_ALLOC(arena, host_rank, plan->mesh.world);
     for (uint32_t r = 0; r < plan->mesh.world; r++)

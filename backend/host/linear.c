@@ -1,17 +1,18 @@
 /* linear.c: matrix products: forward, gradient of the input, gradient of the weight, each by itself
  * and one per expert; and those of the vocabulary. */
+#include "blas_api.h"
 #include "parts.h"
-
-#include <cblas.h>
 
 void host_gemm(uint64_t m, uint64_t n, uint64_t k, float alpha, host_matrix a, host_matrix b,
                float beta, float *c, uint64_t ldc)
 {
     if (m == 0 || n == 0)
         return;
-    cblas_sgemm(CblasRowMajor, a.transposed ? CblasTrans : CblasNoTrans,
-                b.transposed ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
-                a.data, (blasint)a.ld, b.data, (blasint)b.ld, beta, c, (blasint)ldc);
+    /* tdm_host_open has made sure that it opens. */
+    host_blas_open(NULL, 0)->sgemm(CblasRowMajor, a.transposed ? CblasTrans : CblasNoTrans,
+                                   b.transposed ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n,
+                                   (blasint)k, alpha, a.data, (blasint)a.ld, b.data, (blasint)b.ld,
+                                   beta, c, (blasint)ldc);
 }
 
 /* First row of the tokens that a rank works on alone, in a tensor that may hold all of them. */
