@@ -16,9 +16,11 @@
 
 #include <cmocka.h>
 
-/* Builds with assertions are slow ones. */
+/* Builds with assertions are slow ones, and slowest where threads are watched. */
 #ifdef NDEBUG
 enum { N_LAYOUTS = 300 };
+#elif defined __SANITIZE_THREAD__
+enum { N_LAYOUTS = 12 };
 #else
 enum { N_LAYOUTS = 60 };
 #endif
