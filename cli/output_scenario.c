@@ -262,6 +262,15 @@ static void put_perturbation(const tdm_perturbation *p, FILE *file)
     put_uint(file, "    seed", p->straggler_seed);
 }
 
+static void put_nccl(const tdm_scenario *scenario, FILE *file)
+{
+    fputs(scenario->n_nccl_given ? "nccl:\n" : "", file);
+    for (uint32_t i = 0; i < scenario->n_nccl_given; i++) {
+        fputs("  ", file);
+        put_text(file, scenario->nccl_given[i].name, scenario->nccl_given[i].value);
+    }
+}
+
 void tdm_output_scenario(const tdm_scenario *scenario, FILE *file)
 {
     fprintf(file, "# %s with every value resolved.\n", scenario->name);
@@ -291,4 +300,5 @@ void tdm_output_scenario(const tdm_scenario *scenario, FILE *file)
     }
     put_targets(scenario, file);
     put_perturbation(&scenario->perturbation, file);
+    put_nccl(scenario, file);
 }

@@ -3,6 +3,7 @@
 #ifndef TDM_SCENARIO_H
 #define TDM_SCENARIO_H
 
+#include "core/nccl/settings.h"
 #include "perturbation.h"
 
 typedef struct tdm_parallel {
@@ -76,6 +77,11 @@ typedef struct tdm_target {
     const char *label;  /* what the report calls it; never NULL */
 } tdm_target;
 
+/* A variable of NCCL as the scenario gives it, with its prefix: "NCCL_ALGO". */
+typedef struct tdm_nccl_given {
+    const char *name, *value;
+} tdm_nccl_given;
+
 typedef struct tdm_scenario {
     const char *name; /* the file's name without folder and .yaml */
     const char *path;
@@ -99,6 +105,9 @@ typedef struct tdm_scenario {
     uint32_t n_targets;
     const char *notes;             /* lines on what the files say and is not modelled; NULL: none */
     tdm_perturbation perturbation; /* how the machine differs from its files */
+    tdm_nccl_settings nccl;        /* NCCL's defaults, changed by: */
+    const tdm_nccl_given *nccl_given; /* [n_nccl_given] */
+    uint32_t n_nccl_given;
     uint32_t nodes; /* of the topology, where the scenario says so; 0: the topology's own */
     const struct tdm_node *document; /* the tree it was read from, doc.h; NULL when built by hand */
 } tdm_scenario;

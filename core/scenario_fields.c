@@ -228,5 +228,6 @@ const tdm_field tdm_scenario_fields[] = {
     NODE("targets", targets, NULL, "thresholds on figures"),
     SECTION("perturbation", NULL, tdm_perturbation_fields,
             "slower GPUs and links, noise, stragglers"),
+    NODE("nccl", nccl, NULL, "variables of NCCL, as {NCCL_ALGO: ring}"),
     {.key = NULL},
 };

@@ -130,6 +130,7 @@ static void read_parts(tdm_scenario_loader *loader)
     tdm_scenario_read_layout(loader);
     tdm_scenario_read_routing(loader);
     tdm_scenario_read_perturbation(loader);
+    tdm_scenario_read_nccl(loader);
     tdm_scenario_check(loader);
 }
 

@@ -22,6 +22,7 @@ typedef struct tdm_scenario_source {
     uint64_t memory_limit_bytes;
     tdm_perturbation perturbation; /* but for GPUs and links */
     tdm_list perturbed_gpus, perturbed_links;
+    const tdm_node *nccl;
     uint32_t nodes;
 } tdm_scenario_source;
 
@@ -59,6 +60,9 @@ void tdm_scenario_read_targets(tdm_scenario_loader *loader);
 
 /* scenario_perturbation.c: perturbation (after the machine). */
 void tdm_scenario_read_perturbation(tdm_scenario_loader *loader);
+
+/* scenario_nccl.c: nccl (after the pass times). */
+void tdm_scenario_read_nccl(tdm_scenario_loader *loader);
 
 /* scenario_check.c: whether everything goes together. Derives the data-parallel size and the number
  * of microbatches on the way. */

@@ -238,7 +238,8 @@ tdm_scenario support_scenario(tdm_arena *arena, const support_spec *spec)
         .routing = {.model = spec->balanced ? TDM_ROUTING_BALANCED : TDM_ROUTING_UNIFORM,
                     .seed = 1234,
                     .capacity_factor = spec->capacity,
-                    .pad_to_capacity = spec->padded}};
+                    .pad_to_capacity = spec->padded},
+        .nccl = tdm_nccl_settings_default()};
 }
 
 static const double *repeat(tdm_arena *arena, double value, uint32_t n)
@@ -269,7 +270,8 @@ tdm_scenario support_pass_times(tdm_arena *arena, uint32_t pp, uint32_t microbat
                        .backward_input_s = repeat(arena, backward_input_s, pp),
                        .backward_weight_s = repeat(arena, backward_weight_s, pp),
                        .send_s = send_s,
-                       .kept_share = 0.5}};
+                       .kept_share = 0.5},
+        .nccl = tdm_nccl_settings_default()};
 }
 
 bool support_suit(tdm_scenario *scenario)

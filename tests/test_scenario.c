@@ -152,6 +152,27 @@ static void sets_reach_everything(void **state)
     tdm_arena_free(&arena);
 }
 
+/* With the prefix or without; the command line wins over what stands before. */
+static void variables_of_nccl(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"nccl.ALGO=ring", "nccl.NCCL_MAX_NCHANNELS=8",
+                                       "nccl.NCCL_ALGO=ring;allreduce:tree"};
+    tdm_arena arena = {0};
+    tdm_scenario plain = load(&arena, ROOT "/scenarios/moe-30b-16gpu.yaml", NULL, 0);
+    tdm_scenario s = load(&arena, ROOT "/scenarios/moe-30b-16gpu.yaml", sets, TDM_COUNT(sets));
+    assert_true(plain.n_nccl_given == 0 && plain.nccl.algo[TDM_NCCL_ALL_REDUCE][TDM_NCCL_NVLS]);
+    assert_int_equal(s.nccl.max_channels, 8);
+    assert_true(s.nccl.algo[TDM_NCCL_ALL_GATHER][TDM_NCCL_RING]);
+    assert_false(s.nccl.algo[TDM_NCCL_ALL_GATHER][TDM_NCCL_TREE]);
+    assert_true(s.nccl.algo[TDM_NCCL_ALL_REDUCE][TDM_NCCL_TREE]);
+    assert_false(s.nccl.algo[TDM_NCCL_ALL_REDUCE][TDM_NCCL_RING]);
+    assert_int_equal(s.n_nccl_given, 2);
+    assert_string_equal(s.nccl_given[1].name, "NCCL_ALGO");
+    assert_string_equal(s.nccl_given[1].value, "ring;allreduce:tree");
+    tdm_arena_free(&arena);
+}
+
 static void pass_times(void **state)
 {
     (void)state;
@@ -233,6 +254,7 @@ int main(void)
         cmocka_unit_test(counts_parameters),
         cmocka_unit_test(defaults_are_megatrons),
         cmocka_unit_test(sets_reach_everything),
+        cmocka_unit_test(variables_of_nccl),
         cmocka_unit_test(pass_times),
         cmocka_unit_test(part_of_the_machine),
         cmocka_unit_test(errors_after_loading),

@@ -271,8 +271,12 @@ static void check_resolved(const char *arguments, const char *name)
 static void test_resolved_scenario_loads_again(void **state)
 {
     (void)state;
-    check_resolved(SMALL " --set num_microbatches=6 --set targets.bubble_fraction.max=50%",
+    check_resolved(SMALL " --set num_microbatches=6 --set targets.bubble_fraction.max=50%"
+                         " --set nccl.NCCL_ALGO=ring",
                    "small-moe-16gpu");
+    char *resolved = read_file("runs/small-moe-16gpu/scenario.yaml");
+    assert_non_null(strstr(resolved, "\nnccl:\n  NCCL_ALGO: \"ring\"\n"));
+    free(resolved);
     check_resolved(TIMES, "zb-1.5b");
     assert_int_equal(sim(SMALL " --engine analytic -q"), 0);
 }
