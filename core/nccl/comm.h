@@ -5,6 +5,7 @@
 
 #include "core/nccl/search.h"
 #include "core/nccl/settings.h"
+#include "core/nccl/site.h"
 
 typedef struct tdm_nccl_comm {
     const char *name; /* of the machine */
@@ -22,6 +23,7 @@ typedef struct tdm_nccl_comm {
     double network_latency_us;
     tdm_nccl_reach local_reach;
     tdm_nccl_settings settings;
+    const tdm_nccl_site *site; /* set by the caller; NULL: nothing was measured */
     /* Filled by tuning: GB/s (0: not available) and us. */
     double bw[TDM_NCCL_N_TUNED][TDM_NCCL_N_ALGOS][TDM_NCCL_N_PROTOS];
     double latency_us[TDM_NCCL_N_TUNED][TDM_NCCL_N_ALGOS][TDM_NCCL_N_PROTOS];

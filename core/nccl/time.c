@@ -95,24 +95,39 @@ tdm_code tdm_nccl_time_parts(const tdm_nccl_comm *comm, tdm_nccl_func func, uint
     return TDM_OK;
 }
 
-tdm_code tdm_nccl_time(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t bytes,
-                       tdm_nccl_cost *cost, tdm_error *err)
+void tdm_nccl_time_ramp(const tdm_nccl_comm *comm, uint64_t bytes, double steps,
+                        const tdm_nccl_ramp *ramp, tdm_nccl_cost *cost)
 {
-    tdm_nccl_ramp_key key;
-    double steps;
-    tdm_code code = tdm_nccl_time_parts(comm, func, bytes, cost, &key, &steps, err);
-    if (code != TDM_OK)
-        return code;
-    const tdm_nccl_ramp *ramp = tdm_nccl_ramp_for(&key);
     double x = (double)bytes / comm->n_ranks;
     cost->latency_s *= ramp->latency_share;
     cost->bytes_per_s *= ramp->efficiency / (1 + (steps > 0 ? ramp->own_steps / steps : 0));
+    if (comm->site && comm->n_nodes > 1)
+        cost->bytes_per_s *= comm->site->network_efficiency.value;
     if (bytes > 0 && ramp->half_bytes > 0)
         cost->ramp = 1 / (1 + pow(ramp->half_bytes / x, ramp->power));
     cost->channel_bytes_per_s =
         cost->bytes_per_s * cost->wire_bytes / (cost->pick.n_channels ? cost->pick.n_channels : 1);
     cost->time_s = cost->latency_s + (double)bytes / (cost->bytes_per_s * cost->ramp);
+}
+
+tdm_code tdm_nccl_time(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t bytes,
+                       tdm_nccl_cost *cost, tdm_error *err)
+{
+    tdm_nccl_ramp_key key;
+    double steps = 0;
+    tdm_code code = tdm_nccl_time_parts(comm, func, bytes, cost, &key, &steps, err);
+    if (code != TDM_OK)
+        return code;
+    const tdm_nccl_ramp *own = tdm_nccl_site_find(comm->site, &key);
+    tdm_nccl_time_ramp(comm, bytes, steps, own ? own : tdm_nccl_ramp_for(&key), cost);
     return TDM_OK;
+}
+
+double tdm_nccl_launch_s(const tdm_nccl_comm *comm)
+{
+    if (comm->site && comm->site->has_launch)
+        return comm->site->launch_s.value;
+    return tdm_nccl_default_launch_s(tdm_nccl_generation_of(comm->min_sm));
 }
 
 static int by_value(const void *a, const void *b)

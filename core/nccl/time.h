@@ -5,26 +5,10 @@
 #define TDM_NCCL_TIME_H
 
 #include "core/nccl/p2p.h"
+#include "core/nccl/site.h"
 
-/* What measurements say beyond NCCL's own tables. Time is
- *     latency x latency_share
- *     + bytes / bandwidth / efficiency x (1 + own_steps / steps) x (1 + (half_bytes / x)^power)
- * with x the bytes per rank: at half_bytes half of the bandwidth is reached. own_steps: the copy of
- * a rank's own part, in steps of the ring. */
-typedef struct tdm_nccl_ramp {
-    double latency_share, efficiency, own_steps, half_bytes, power;
-} tdm_nccl_ramp;
-
-/* The kinds of operation that share a ramp. */
-typedef struct tdm_nccl_ramp_key {
-    tdm_nccl_generation generation;
-    tdm_nccl_algo algo;
-    tdm_nccl_proto proto;
-    bool all_reduce; /* else all-gather, reduce-scatter, broadcast, reduce */
-    bool one_node;
-} tdm_nccl_ramp_key;
-
-/* The ramp of a kind; where it was not measured, that of the nearest kind that was. */
+/* The ramp of a kind that all sites share; where it was not measured, that of the nearest kind that
+ * was. */
 const tdm_nccl_ramp *tdm_nccl_ramp_for(const tdm_nccl_ramp_key *key);
 
 typedef struct tdm_nccl_cost {
@@ -38,10 +22,18 @@ typedef struct tdm_nccl_cost {
 } tdm_nccl_cost;
 
 /* The cost of one operation. bytes as nccl-tests counts them: the whole buffer of a rank, for
- * all-gather and reduce-scatter that of all ranks, for all-to-all what one rank sends in all.
- * Errors are those of tdm_nccl_choose. */
+ * all-gather and reduce-scatter that of all ranks, for all-to-all what one rank sends in all. Ramps
+ * and network efficiency are those of comm->site, where it has any. Errors are those of
+ * tdm_nccl_choose. */
 tdm_code tdm_nccl_time(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t bytes,
                        tdm_nccl_cost *cost, tdm_error *err);
+
+/* Applies a ramp to what tdm_nccl_time_parts returned. */
+void tdm_nccl_time_ramp(const tdm_nccl_comm *comm, uint64_t bytes, double steps,
+                        const tdm_nccl_ramp *ramp, tdm_nccl_cost *cost);
+
+/* What one operation takes on top: the site's launch floor, or the default of its GPUs. */
+double tdm_nccl_launch_s(const tdm_nccl_comm *comm);
 
 /* The same without a ramp: what the tables alone say, for fitting. *key and *steps (of a ring; 0:
  * no own part) say which ramp applies. */
