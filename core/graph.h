@@ -72,8 +72,9 @@ typedef struct tdm_graph {
     uint32_t n_vertices;
     const tdm_vertex *vertices; /* [n_vertices] */
     uint32_t n_edges;
-    const tdm_edge *edges;      /* [n_edges] by `from` */
-    const uint32_t *first_edge; /* [n_vertices + 1] into edges: those that leave a vertex */
+    const tdm_edge *edges;            /* [n_edges] by `from` */
+    const uint32_t *first_edge;       /* [n_vertices + 1] into edges: those that leave a vertex */
+    const struct tdm_nccl_site *site; /* what was measured of it, core/nccl/site.h; NULL: nothing */
 } tdm_graph;
 
 typedef struct tdm_graph_builder {

@@ -1,6 +1,7 @@
 /* topology_load.c: the keys every topology has, then those of its fabric, in one table. */
 #include "topology_load.h"
 
+#include "core/nccl/site.h"
 #include "device_load.h"
 #include "fabric.h"
 #include "files.h"
@@ -11,6 +12,7 @@ typedef struct common {
     const char *description, *fabric, *device, *source;
     int grade;
     tdm_value collective_launch, p2p_launch;
+    const tdm_node *site;
 } common;
 
 static const tdm_field common_fields[] = {
@@ -51,6 +53,10 @@ static const tdm_field common_fields[] = {
      .required = true,
      .unit = TDM_UNIT_SECONDS,
      .doc = "fixed time of one send/receive"},
+    {.key = "site",
+     .type = TDM_FIELD_NODE,
+     .offset = offsetof(common, site),
+     .doc = "what was measured of NCCL here, as tandem fit writes it"},
     {.key = NULL},
 };
 
@@ -132,6 +138,7 @@ typedef struct loaded {
     const unsigned char *record;
     const common *common;
     const void *spec;
+    const tdm_nccl_site *site; /* NULL: none */
 } loaded;
 
 static tdm_code load(tdm_arena *arena, const char *path, const tdm_node *nodes, loaded *out,
@@ -155,12 +162,17 @@ static tdm_code load(tdm_arena *arena, const char *path, const tdm_node *nodes, 
     code = tdm_schema_load(arena, fields, root, record, err);
     if (fabric->check(record + spec_offset, root, err) != TDM_OK || code != TDM_OK)
         return TDM_E_INVALID;
+    tdm_node *block = tdm_node_child(root, "site");
+    tdm_nccl_site *site = block ? TDM_ALLOC(arena, tdm_nccl_site, 1) : NULL;
+    if (block && (code = tdm_nccl_site_load(arena, block, site, err)) != TDM_OK)
+        return code;
     *out = (loaded){.fabric = fabric,
                     .root = root,
                     .fields = fields,
                     .record = record,
                     .common = (const common *)(const void *)record,
-                    .spec = record + spec_offset};
+                    .spec = record + spec_offset,
+                    .site = site};
     return TDM_OK;
 }
 
@@ -208,5 +220,6 @@ tdm_code tdm_topology_load_graph(tdm_arena *arena, const char *root, const char 
         return code;
     *graph = file.fabric->graph(arena, file.spec, device_path ? &device : NULL,
                                 tdm_file_stem(arena, path));
+    graph->site = file.site;
     return TDM_OK;
 }
