@@ -3,6 +3,7 @@
 #define TDM_CLI_COMM_H
 
 #include "cli.h"
+#include "core/graph.h"
 #include "core/nccl/time.h"
 #include "core/nccl_log.h"
 
@@ -23,6 +24,19 @@ typedef struct tdm_comm_table {
     uint32_t n_rows;
     tdm_comm_row *rows; /* [n_rows] */
 } tdm_comm_table;
+
+/* What a machine's name means, GPUs of known generation; its notes go to standard error. gpu: the
+ * option --gpu, or NULL. */
+tdm_code tdm_comm_load_machine(tdm_arena *arena, const char *machine, const char *gpu,
+                               tdm_graph *graph, tdm_error *err);
+/* A collective's name; without one that of the log's program ("all_reduce_perf"). verb: for
+ * messages. */
+tdm_code tdm_comm_find_func(tdm_arena *arena, const char *verb, const char *name,
+                            const tdm_nccl_log *log, tdm_nccl_func *func, tdm_error *err);
+/* The communicator of the first GPUs, as --gpus says (NULL: all), with the machine's site. */
+tdm_code tdm_comm_build(tdm_arena *arena, const char *verb, const tdm_graph *graph,
+                        const char *gpus, const tdm_nccl_settings *settings, tdm_nccl_comm *comm,
+                        tdm_error *err);
 
 /* Bands of sizes: up to 64 KiB, to 16 MiB, above. */
 enum { TDM_COMM_BANDS = 3 };

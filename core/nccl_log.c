@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,6 +119,14 @@ static const char *find_program(tdm_arena *arena, const char *line)
     return begin < end ? tdm_arena_strndup(arena, begin, (size_t)(end + 5 - begin)) : NULL;
 }
 
+/* "#  Rank  3 Group  0 Pid 4711 on host device  3 [0x91] NVIDIA H100": one line per rank. */
+static bool is_rank_line(const char *line)
+{
+    unsigned rank;
+    int end = 0;
+    return sscanf(line, "# Rank %u%n", &rank, &end) == 1 && (line[end] == ' ' || line[end] == ':');
+}
+
 /* A line of the text output: size, count, type, then up to two more, then time, algbw, busbw,
  * errors, out of place and in place. Other lines (of NCCL itself, of launchers) are passed over. */
 static tdm_code read_text_line(reader *r, char *line, columns *head)
@@ -169,6 +178,7 @@ static tdm_code read_lines(reader *r, const char *text, size_t length, tdm_nccl_
         tdm_code code = TDM_OK;
         if (line[0] == '#' && !log->program)
             log->program = find_program(r->arena, line);
+        log->n_ranks += line[0] == '#' && is_rank_line(line);
         if (is_csv) {
             code = read_csv_line(r, line, &head);
         } else if (r->n == 0 && line[0] != '#' && strstr(line, "size_bytes")) {

@@ -13,6 +13,7 @@ typedef struct tdm_nccl_log_row {
 
 typedef struct tdm_nccl_log {
     const char *program; /* "all_reduce_perf"; NULL: the log does not say */
+    uint32_t n_ranks;    /* that its header lists; 0: it does not say */
     uint32_t n_rows;
     const tdm_nccl_log_row *rows; /* [n_rows] in the order of the file */
 } tdm_nccl_log;

@@ -43,4 +43,19 @@ void tdm_stats_sort(double *values, size_t n);
 void tdm_stats_bootstrap_ratio(uint64_t seed, const double *a, size_t n_a, const double *b,
                                size_t n_b, size_t n_draws, double level, double *low, double *high);
 
+/* A model to fit: residuals of n_points measurements, which count the less the farther they lie
+ * off, and behind them n_priors of what is known beforehand, which always count. */
+typedef struct tdm_stats_model {
+    size_t n_points, n_priors, n_parameters;
+    void (*residuals)(const void *data, const double *parameters, double *residuals);
+    const void *data;
+    double noise; /* residuals that are always taken for noise; 0: none */
+} tdm_stats_model;
+
+/* Fits parameters [n_parameters] from the start that they hold: least squares by Levenberg and
+ * Marquardt, repeated with Tukey's bisquare weights. half_width [n_parameters]: each parameter lies
+ * that near with 95 % confidence (Student's t); infinity with as many parameters as points.
+ * Source: Holland and Welsch 1977, Robust regression using iteratively reweighted least-squares. */
+void tdm_stats_fit_robust(const tdm_stats_model *model, double *parameters, double *half_width);
+
 #endif

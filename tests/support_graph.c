@@ -119,8 +119,9 @@ tdm_graph support_graph_cube_mesh(tdm_arena *arena)
     return tdm_graph_finish(&b, "dgx-1v");
 }
 
-tdm_graph support_graph_mesh4(tdm_arena *arena, const char *name, uint32_t n_nodes, uint32_t sm,
-                              uint32_t n_links, double nic_bytes_per_s)
+/* The first n_nics GPUs of a node have an adapter beside them. */
+static tdm_graph mesh4(tdm_arena *arena, const char *name, uint32_t n_nodes, uint32_t sm,
+                       uint32_t n_links, uint32_t n_nics, double nic_bytes_per_s)
 {
     tdm_graph_builder b;
     tdm_graph_builder_init(&b, arena);
@@ -132,7 +133,7 @@ tdm_graph support_graph_mesh4(tdm_arena *arena, const char *name, uint32_t n_nod
             gpus[g] = add(&b, TDM_VERTEX_GPU, node, sm);
             join(&b, gpus[g], pcie, TDM_WIRE_PCIE, 16, sm >= 90 ? 48e9 : 24e9);
             join(&b, pcie, socket, TDM_WIRE_PCIE, 16, sm >= 90 ? 48e9 : 24e9);
-            if (nic_bytes_per_s > 0)
+            if (nic_bytes_per_s > 0 && g < n_nics)
                 add_nic(&b, node, pcie, fabric, 48e9, nic_bytes_per_s);
         }
         for (uint32_t a = 0; a < 4; a++)
@@ -141,6 +142,17 @@ tdm_graph support_graph_mesh4(tdm_arena *arena, const char *name, uint32_t n_nod
                      n_links * nvlink_bytes_per_s(sm));
     }
     return tdm_graph_finish(&b, name);
+}
+
+tdm_graph support_graph_mesh4(tdm_arena *arena, const char *name, uint32_t n_nodes, uint32_t sm,
+                              uint32_t n_links, double nic_bytes_per_s)
+{
+    return mesh4(arena, name, n_nodes, sm, n_links, 4, nic_bytes_per_s);
+}
+
+tdm_graph support_graph_polaris(tdm_arena *arena, uint32_t n_nodes)
+{
+    return mesh4(arena, "polaris", n_nodes, 80, 4, 2, 25e9);
 }
 
 tdm_graph support_graph_pairs(tdm_arena *arena, uint32_t n_pairs, uint32_t sm, uint32_t n_links)

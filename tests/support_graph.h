@@ -22,6 +22,9 @@ tdm_graph support_graph_cube_mesh(tdm_arena *arena);
 tdm_graph support_graph_mesh4(tdm_arena *arena, const char *name, uint32_t n_nodes, uint32_t sm,
                               uint32_t n_links, double nic_bytes_per_s);
 
+/* Nodes of ALCF Polaris: four A100, two Slingshot-11 adapters of 200 Gbit/s. */
+tdm_graph support_graph_polaris(tdm_arena *arena, uint32_t n_nodes);
+
 /* Pairs of GPUs on NVLink under two sockets. */
 tdm_graph support_graph_pairs(tdm_arena *arena, uint32_t n_pairs, uint32_t sm, uint32_t n_links);
 

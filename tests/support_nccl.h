@@ -18,6 +18,9 @@ typedef struct support_nccl_set {
  * lacks the files. Fails the test when one does not read. */
 uint32_t support_nccl_sets(tdm_arena *arena, const char *folder, support_nccl_set **sets);
 
+/* Every set limited by what the wiring does not tell, the same way. */
+uint32_t support_nccl_sites(tdm_arena *arena, const char *folder, support_nccl_set **sets);
+
 /* Communicator of the first n ranks of a graph with NCCL's defaults. */
 tdm_nccl_comm support_nccl_comm(tdm_arena *arena, tdm_graph graph, uint32_t n);
 

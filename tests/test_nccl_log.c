@@ -48,6 +48,26 @@ static void check(const char *text, const char *program)
     tdm_arena_free(&arena);
 }
 
+static void test_ranks(void **state)
+{
+    (void)state;
+    static const char log_text[] =
+        "# Using devices\n"
+        "#  Rank  0 Group  0 Pid  17871 on  node-1 device  0 [0000:18:00] NVIDIA H100\n"
+        "#  Rank  1 Group  0 Pid  17871 on  node-1 device  1 [0000:2a:00] NVIDIA H100\n"
+        "# Ranks 7\n"
+        "           8             2     float     sum      -1    12.90    0.00    0.00      0\n";
+    tdm_arena arena = {0};
+    tdm_nccl_log log = {0};
+    assert_int_equal(tdm_nccl_log_parse(&arena, "log", log_text, strlen(log_text), &log, NULL),
+                     TDM_OK);
+    assert_int_equal(log.n_ranks, 2);
+    assert_int_equal(tdm_nccl_log_parse(&arena, "log", text_log, strlen(text_log), &log, NULL),
+                     TDM_OK);
+    assert_int_equal(log.n_ranks, 0);
+    tdm_arena_free(&arena);
+}
+
 static void test_forms(void **state)
 {
     (void)state;
@@ -89,7 +109,7 @@ static void test_mistakes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms), cmocka_unit_test(test_ranks),
                                        cmocka_unit_test(test_mistakes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,7 @@
 /* comm.c: `tandem comm`: how long a collective takes on a machine, alone, and which algorithm,
  * protocol and channels NCCL would choose. */
 #include "comm.h"
-#include "core/schema.h"
 #include "core/units.h"
-#include "topo.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -94,51 +92,6 @@ static tdm_code read_settings(const arguments *a, tdm_nccl_settings *settings, t
     return code;
 }
 
-/* NCCL chooses by the generation of the GPUs. */
-static tdm_code load_machine(tdm_arena *arena, const arguments *a, tdm_graph *graph, tdm_error *err)
-{
-    const char *root = tdm_cli_root(arena);
-    const tdm_topo_given given = {.gpu = a->gpu};
-    tdm_error *notes = TDM_ALLOC(arena, tdm_error, 1);
-    if (!root)
-        return tdm_error_add(err, TDM_E_INVALID,
-                             "tandem: no folder with scenarios/ and topologies/ (set TANDEM_ROOT "
-                             "to it)");
-    tdm_code code = tdm_topo_load(arena, root, a->machine, &given, graph, notes, err);
-    if (code != TDM_OK)
-        return code;
-    tdm_cli_warn(notes->text);
-    for (uint32_t g = 0; g < graph->n_gpus; g++)
-        if (graph->vertices[graph->gpus[g]].sm == 0)
-            return tdm_error_add(err, TDM_E_INVALID,
-                                 "%s: the compute capability of its GPUs is not known, on which "
-                                 "NCCL's choices depend (compute_capability in the device's file, "
-                                 "or --gpu)",
-                                 graph->name);
-    return TDM_OK;
-}
-
-/* A collective's name; without one that of the log's program ("all_reduce_perf"). */
-static tdm_code find_func(tdm_arena *arena, const char *name, const tdm_nccl_log *log,
-                          tdm_nccl_func *func, tdm_error *err)
-{
-    static const char *const names[] = {"all-reduce", "all-gather", "reduce-scatter", "broadcast",
-                                        "reduce",     "all-to-all", "send-recv"};
-    if (!name && log->program)
-        name = tdm_arena_strndup(arena, log->program, strlen(log->program) - strlen("_perf"));
-    if (!name)
-        return tdm_error_add(err, TDM_E_INVALID,
-                             "tandem: comm: --collective is missing: all-reduce, all-gather, "
-                             "reduce-scatter, broadcast, reduce, all-to-all or send-recv");
-    if (tdm_nccl_func_find(name, func))
-        return TDM_OK;
-    const char *near = tdm_suggest(name, names, TDM_COUNT(names));
-    return tdm_error_add(err, TDM_E_INVALID,
-                         "tandem: comm: --collective: '%.40s' is none of all-reduce, all-gather, "
-                         "reduce-scatter, broadcast, reduce, all-to-all, send-recv%s%s%s",
-                         name, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
-}
-
 static tdm_code make_rows(tdm_arena *arena, const arguments *a, const tdm_nccl_log *log,
                           tdm_comm_table *table, tdm_error *err)
 {
@@ -186,7 +139,7 @@ static tdm_code fit_launch(tdm_arena *arena, tdm_comm_table *table, tdm_error *e
 static tdm_code find_launch(tdm_arena *arena, const arguments *a, tdm_comm_table *table,
                             tdm_error *err)
 {
-    table->launch_s = tdm_nccl_default_launch_s(tdm_nccl_generation_of(table->comm.min_sm));
+    table->launch_s = tdm_nccl_launch_s(&table->comm);
     if (!a->launch)
         return TDM_OK;
     if (strcmp(a->launch, "fit") == 0)
@@ -198,43 +151,22 @@ static tdm_code find_launch(tdm_arena *arena, const arguments *a, tdm_comm_table
                          a->launch, tdm_unit_expected(TDM_UNIT_SECONDS));
 }
 
-static tdm_code count_gpus(const arguments *a, const tdm_graph *graph, uint32_t *n, tdm_error *err)
-{
-    char *end;
-    *n = graph->n_gpus;
-    if (!a->gpus)
-        return TDM_OK;
-    unsigned long value = strtoul(a->gpus, &end, 10);
-    if (!*a->gpus || *end || value < 1 || value > graph->n_gpus)
-        return tdm_error_add(err, TDM_E_INVALID, "tandem: comm: --gpus: '%.20s': %s has 1 to %u",
-                             a->gpus, graph->name, graph->n_gpus);
-    *n = (uint32_t)value;
-    return TDM_OK;
-}
-
 static tdm_code make_table(tdm_arena *arena, const arguments *a, tdm_comm_table *table,
                            tdm_error *err)
 {
     tdm_nccl_settings settings;
     tdm_nccl_log log = {0};
     tdm_graph graph;
-    uint32_t n;
     tdm_code code = read_settings(a, &settings, err);
     if (code == TDM_OK && a->against)
         code = tdm_nccl_log_read(arena, a->against, &log, err);
     if (code == TDM_OK)
-        code = find_func(arena, a->collective, &log, &table->func, err);
+        code = tdm_comm_find_func(arena, "comm", a->collective, &log, &table->func, err);
     if (code == TDM_OK)
-        code = load_machine(arena, a, &graph, err);
+        code = tdm_comm_load_machine(arena, a->machine, a->gpu, &graph, err);
     if (code == TDM_OK)
-        code = count_gpus(a, &graph, &n, err);
-    if (code != TDM_OK)
-        return code;
-    uint32_t *ranks = TDM_ALLOC(arena, uint32_t, n);
-    for (uint32_t i = 0; i < n; i++)
-        ranks[i] = i;
+        code = tdm_comm_build(arena, "comm", &graph, a->gpus, &settings, &table->comm, err);
     table->machine = graph.name;
-    code = tdm_nccl_comm_build(arena, &graph, ranks, n, &settings, &table->comm, err);
     if (code == TDM_OK)
         code = make_rows(arena, a, &log, table, err);
     if (code == TDM_OK)
