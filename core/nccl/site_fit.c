@@ -9,8 +9,8 @@
 enum { MOST_KINDS = 32, OF_SITE = 2, OF_RAMP = 4 };
 
 /* How far a parameter may go from where it is thought to be before that costs as much as a point
- * that is 3 % off: as logarithms and logits. */
-static const double prior_error = 0.03, launch_spread = 1, network_spread = 3;
+ * that is 1 % off: as logarithms and logits. */
+static const double prior_error = 0.01, launch_spread = 1, network_spread = 3;
 static const double share_spread = 1, half_spread = 3, power_spread = 1.5, efficiency_spread = 1,
                     shared_efficiency_spread = 0.3;
 

@@ -38,7 +38,7 @@ static inline bool tdm_nccl_is_held_back(uint32_t i)
 
 /* Fits one site to its logs [n_sets]; half: to every other size only. The residual is the logarithm
  * of predicted over measured. Numbers that the points say little about stay near the shared ramps,
- * and the network's efficiency near 1: each has a prior that weighs as one point with 3 % error.
+ * and the network's efficiency near 1: each has a prior that weighs as one point with 1 % error.
  * Errors are those of tdm_nccl_time_parts, and fewer than two points. */
 tdm_code tdm_nccl_site_fit_logs(tdm_arena *arena, const tdm_nccl_measured *sets, uint32_t n_sets,
                                 bool half, tdm_nccl_site_fit *fit, tdm_error *err);
