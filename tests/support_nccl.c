@@ -255,3 +255,12 @@ uint32_t support_nccl_sites(tdm_arena *arena, const char *folder, support_nccl_s
         n += add_file(arena, folder, &site_files[i], &(*sets)[n]);
     return n;
 }
+
+tdm_nccl_measured *support_nccl_measured(tdm_arena *arena, const support_nccl_set *sets, uint32_t n)
+{
+    tdm_nccl_measured *measured = TDM_ALLOC(arena, tdm_nccl_measured, n + 1);
+    for (uint32_t i = 0; i < n; i++)
+        measured[i] = (tdm_nccl_measured){&sets[i].comm, sets[i].func, sets[i].n, sets[i].bytes,
+                                          sets[i].time_s};
+    return measured;
+}

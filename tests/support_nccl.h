@@ -3,7 +3,7 @@
 #ifndef TDM_SUPPORT_NCCL_H
 #define TDM_SUPPORT_NCCL_H
 
-#include "core/nccl/time.h"
+#include "core/nccl/site_fit.h"
 
 typedef struct support_nccl_set {
     const char *name;
@@ -20,6 +20,10 @@ uint32_t support_nccl_sets(tdm_arena *arena, const char *folder, support_nccl_se
 
 /* Every set limited by what the wiring does not tell, the same way. */
 uint32_t support_nccl_sites(tdm_arena *arena, const char *folder, support_nccl_set **sets);
+
+/* The same for the fits. */
+tdm_nccl_measured *support_nccl_measured(tdm_arena *arena, const support_nccl_set *sets,
+                                         uint32_t n);
 
 /* Communicator of the first n ranks of a graph with NCCL's defaults. */
 tdm_nccl_comm support_nccl_comm(tdm_arena *arena, tdm_graph graph, uint32_t n);

@@ -3,10 +3,11 @@
  * Fitted together over 152 sets of nccl-tests on DGX and HGX machines, one launch floor per set,
  * never to one file: single nodes of A100, H100, H200 and B200 in AIConfigurator's published data
  * (ai-dynamo/aiconfigurator, NCCL 2.23 to 2.29), logs of single H100 and A100 nodes, of 2 x 8 and
- * 12 x 8 H100 and 2 x 8 A100 with InfiniBand, 2 x 4 H100, and 16 DGX-2. docs/fidelity.md names each
- * set and its error, and what comes out when every other size is held back. Behind each row:
- * points, sets, median error in percent. Several nodes share one row per algorithm and protocol:
- * there are too few such sets for more. */
+ * 12 x 8 H100 and 2 x 8 A100 with InfiniBand, 2 x 4 H100, and 16 DGX-2. docs/fidelity.md names
+ * each set and its error, and what comes out when every other size is held back;
+ * tests/bench/ramps.c prints these rows from the measurements. Behind each row: points, sets, median
+ * error in percent. Several nodes share one row per algorithm and protocol: there are too few such
+ * sets for more. */
 #include "core/nccl/time.h"
 
 enum { ANY = -1, OTHERS = 0, ALL_REDUCE = 1 };
@@ -86,6 +87,6 @@ const tdm_nccl_ramp *tdm_nccl_ramp_for(const tdm_nccl_ramp_key *key)
 double tdm_nccl_default_launch_s(tdm_nccl_generation generation)
 {
     /* Medians over the sets named above; no single node of Volta was measured. */
-    static const double us[TDM_NCCL_N_GENERATIONS] = {8.1, 8.1, 1.4, 8.8};
+    static const double us[TDM_NCCL_N_GENERATIONS] = {8.3, 8.3, 1.4, 8.7};
     return us[generation] * 1e-6;
 }
