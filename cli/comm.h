@@ -51,6 +51,11 @@ void tdm_comm_print_text(tdm_arena *arena, const tdm_comm_table *table);
 void tdm_comm_print_csv(const tdm_comm_table *table);
 void tdm_comm_print_json(tdm_arena *arena, const tdm_comm_table *table);
 
+/* Draws predictions beside measurements, as `tandem plot` does: FOLDER/comm.png and comm.svg. log:
+ * what was measured, for the title. */
+tdm_code tdm_comm_plot(tdm_arena *arena, const tdm_comm_table *table, const char *log,
+                       const char *folder, tdm_error *err);
+
 /* Reads "8:8GiB", "8:8GiB:4", "1MiB:16MiB+1MiB" or one size. False: it is none of these. */
 bool tdm_comm_sizes(const char *text, uint64_t *first, uint64_t *last, uint64_t *factor,
                     uint64_t *step);

@@ -56,6 +56,7 @@ typedef struct tdm_plot_input {
     const tdm_side *a, *b;            /* NULL: not given */
     const tdm_comparison *comparison; /* of both */
     const tdm_plot_table *sweep, *comm;
+    const char *title; /* NULL: the picture's own */
 } tdm_plot_input;
 
 typedef struct tdm_plot_data {

@@ -106,7 +106,10 @@ static tdm_code read_comm(tdm_arena *arena, const char *path, tdm_plot_input *in
     tdm_code code = tdm_plot_table_read(arena, path, table, err);
     if (code != TDM_OK)
         return code;
-    static const char *const heads[] = {"size_bytes", "predicted_us", "measured_us"};
+    /* tandem comm calls its own prediction time_us, as nccl-tests does. */
+    bool own = tdm_plot_column(table, "predicted_us") == UINT32_MAX &&
+               tdm_plot_column(table, "time_us") != UINT32_MAX;
+    const char *const heads[] = {"size_bytes", own ? "time_us" : "predicted_us", "measured_us"};
     for (size_t i = 0; i < TDM_COUNT(heads); i++)
         if (tdm_plot_column(table, heads[i]) == UINT32_MAX)
             return tdm_error_add(

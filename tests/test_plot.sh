@@ -56,6 +56,12 @@ run 2 plot short.csv
 says err "short.csv:1: no column predicted_us"
 run 2 plot zero.csv --only comm
 says err "plot: comm: no row with a size and both times above 0"
+printf 'size_bytes,time_us\n65536,19.09\n1048576,28.56\n134217728,592.8\n' >log.csv
+run 0 comm dgx-2x8-h100 --gpus 8 --collective all-reduce --against log.csv --format csv
+mv out beside.csv
+run 2 comm dgx-2x8-h100 --collective all-reduce --plot drawn
+says err "comm: --plot needs measurements: --against FILE"
+[ ! -e drawn ] || fail "comm --plot without measurements made a folder"
 run 2 plot ragged.csv
 says err "ragged.csv:2: 2 cells, not 3 as in the first line"
 mkdir bin
@@ -106,6 +112,14 @@ run 0 plot sweep
 drawn sweep/plots bubble pareto sweep-heatmap
 run 0 plot comm.csv -o comm
 drawn comm comm
+# tandem comm draws its table, and its CSV draws the same.
+run 0 comm dgx-2x8-h100 --gpus 8 --collective all-reduce --against log.csv --plot straight
+says out "median absolute error by size"
+drawn straight comm
+run 0 plot beside.csv -o beside
+drawn beside comm
+[ "$(cut -f 1 straight/data/comm.dat)" = "$(cut -f 1 beside/data/comm.dat)" ] || fail "other rows by way of CSV"
+grep -q 'AllReduce of dgx-2x8-h100, 8 ranks; log.csv' straight/data/comm.var || fail "no title of comm"
 # The data of a picture are those of the comparison.
 [ "$(cut -f 1 both/data/difference.dat | tail -n 1)" = 7 ] || fail "difference.dat has other rows"
 awk -F '\t' 'NR > 2 && $1 < 7 { sum += $5 } NR == 2 { from = $5 } $1 == 7 { to = $5 }

@@ -9,6 +9,8 @@ static tdm_code write(const tdm_plot_input *input, const char *base, const char 
     const tdm_plot_table *table = input->comm;
     uint32_t size = tdm_plot_column(table, "size_bytes"), n = 0;
     uint32_t predicted = tdm_plot_column(table, "predicted_us");
+    if (predicted == UINT32_MAX)
+        predicted = tdm_plot_column(table, "time_us");
     uint32_t measured = tdm_plot_column(table, "measured_us");
     FILE *file = tdm_plot_open(input->arena, base, ".dat", err);
     if (!file)
@@ -29,7 +31,9 @@ static tdm_code write(const tdm_plot_input *input, const char *base, const char 
     if (code != TDM_OK || !(file = tdm_plot_open(input->arena, base, ".var", err)))
         return TDM_E_INTERNAL;
     tdm_plot_assign(file, "heading",
-                    tdm_arena_printf(input->arena, "Communication: %s", table->path));
+                    input->title
+                        ? input->title
+                        : tdm_arena_printf(input->arena, "Communication: %s", table->path));
     return tdm_plot_close(file, base, err);
 }
 

@@ -10,7 +10,7 @@ enum { MAX_ROWS = 10000 };
 
 typedef struct arguments {
     const char *machine, *gpu, *collective, *sizes, *gpus, *algo, *proto, *launch, *format,
-        *against, *tolerance;
+        *against, *tolerance, *plot;
     tdm_cli_strings sets;
 } arguments;
 
@@ -56,6 +56,10 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
          .value_name = "SHARE",
          .text = "exit 4 when the median error of a band of sizes is above it",
          .value = &a->tolerance},
+        {.name = "--plot",
+         .value_name = "DIR",
+         .text = "draw prediction and measurement there, with gnuplot",
+         .value = &a->plot},
         {.name = "--format",
          .value_name = "FORMAT",
          .text = "how to print",
@@ -67,9 +71,11 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
     if (code == TDM_CLI_GO_ON)
         a->machine = operands.items[0];
     if (code == TDM_CLI_GO_ON && !a->against &&
-        (a->tolerance || (a->launch && !strcmp(a->launch, "fit"))))
+        (a->tolerance || a->plot || (a->launch && !strcmp(a->launch, "fit"))))
         return tdm_cli_complain(TDM_E_INVALID, "comm: %s needs measurements: --against FILE",
-                                a->tolerance ? "--tolerance" : "--launch fit");
+                                a->tolerance ? "--tolerance"
+                                : a->plot    ? "--plot"
+                                             : "--launch fit");
     if (code == TDM_CLI_GO_ON && a->against && a->sizes)
         return tdm_cli_complain(TDM_E_INVALID, "comm: --sizes: the sizes are those of --against");
     return code;
@@ -206,6 +212,9 @@ static int run(int argc, char **argv)
     tdm_comm_table table = {0};
     int code = parse(&arena, argc, argv, &a);
     if (code == TDM_CLI_GO_ON && make_table(&arena, &a, &table, err) != TDM_OK)
+        code = tdm_cli_fail(err);
+    if (code == TDM_CLI_GO_ON && a.plot &&
+        tdm_comm_plot(&arena, &table, a.against, a.plot, err) != TDM_OK)
         code = tdm_cli_fail(err);
     if (code == TDM_CLI_GO_ON)
         code = judge(&arena, &a, &table);

@@ -5,9 +5,9 @@
  * (ai-dynamo/aiconfigurator, NCCL 2.23 to 2.29), logs of single H100 and A100 nodes, of 2 x 8 and
  * 12 x 8 H100 and 2 x 8 A100 with InfiniBand, 2 x 4 H100, and 16 DGX-2. docs/fidelity.md names
  * each set and its error, and what comes out when every other size is held back;
- * tests/bench/ramps.c prints these rows from the measurements. Behind each row: points, sets, median
- * error in percent. Several nodes share one row per algorithm and protocol: there are too few such
- * sets for more. */
+ * tests/bench/ramps.c prints these rows from the measurements. Behind each row: points, sets,
+ * median error in percent. Several nodes share one row per algorithm and protocol: there are too
+ * few such sets for more. */
 #include "core/nccl/time.h"
 
 enum { ANY = -1, OTHERS = 0, ALL_REDUCE = 1 };
