@@ -67,7 +67,9 @@ static void print_head(const tdm_comm_table *table)
     if (comm->has_multicast)
         printf(", NVLS %u x %g GB/s", comm->nvls.n_channels, comm->nvls.bw_intra);
     printf("; launch %.1f us%s\n\n", table->launch_s * 1e6,
-           table->launch_fitted ? ", fitted to the log" : "");
+           table->launch_fitted                                          ? ", fitted to the log"
+           : comm->site && table->launch_s == comm->site->launch_s.value ? ", the site's"
+                                                                         : "");
 }
 
 static void print_bands(tdm_arena *arena, const tdm_comm_table *table)
