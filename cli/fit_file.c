@@ -58,5 +58,9 @@ tdm_code tdm_fit_write(tdm_arena *arena, const char *path, const tdm_nccl_site *
     bool ends = at == text || at[-1] == '\n';
     const char *whole = tdm_arena_printf(arena, "%.*s%s%s%s", (int)(at - text), text,
                                          ends ? "" : "\n", block, at + length);
+    tdm_node *root; /* a file that spells its keys otherwise shows itself here */
+    code = tdm_doc_parse(arena, output, whole, strlen(whole), &root, err);
+    if (code != TDM_OK)
+        return code;
     return put(tdm_arena_printf(arena, "%s.%ld", output, (long)getpid()), whole, output, err);
 }

@@ -79,13 +79,59 @@ static void test_median_ranks(void **state)
     }
 }
 
+enum { N_LINE = 20 };
+
+/* A line 1 + 2 x; two points are far off it. */
+static void line_residuals(const void *data, const double *p, double *residuals)
+{
+    const double *y = data;
+    for (int i = 0; i < N_LINE; i++)
+        residuals[i] = p[0] + p[1] * i - y[i];
+}
+
+static void test_robust(void **state)
+{
+    (void)state;
+    double y[N_LINE], p[2] = {0, 0}, width[2];
+    for (int i = 0; i < N_LINE; i++)
+        y[i] = 1 + 2 * i + 0.01 * sin(7.0 * i);
+    y[5] += 30;
+    y[12] -= 100;
+    const tdm_stats_model model = {
+        .n_points = N_LINE, .n_parameters = 2, .residuals = line_residuals, .data = y};
+    tdm_stats_fit_robust(&model, p, width);
+    assert_true(fabs(p[0] - 1) < 0.02 && fabs(p[1] - 2) < 0.002);
+    assert_true(fabs(p[0] - 1) <= width[0] && width[0] < 0.1);
+    assert_true(fabs(p[1] - 2) <= width[1] && width[1] < 0.01);
+}
+
+static void two_points(const void *data, const double *p, double *residuals)
+{
+    (void)data;
+    residuals[0] = p[0] - 1;
+    residuals[1] = p[0] + p[1] - 3;
+    residuals[2] = 1e-3 * p[1]; /* what was thought before */
+}
+
+/* As many parameters as points: found, but nothing says how near. */
+static void test_no_freedom(void **state)
+{
+    (void)state;
+    double p[2] = {0, 0}, width[2];
+    const tdm_stats_model model = {
+        .n_points = 2, .n_priors = 1, .n_parameters = 2, .residuals = two_points};
+    tdm_stats_fit_robust(&model, p, width);
+    near(p[0], 1, 1e-4);
+    near(p[1], 2, 1e-4);
+    assert_true(isinf(width[0]) && isinf(width[1]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lognormal),
-        cmocka_unit_test(test_lognormal_moments),
-        cmocka_unit_test(test_quantile),
-        cmocka_unit_test(test_median_ranks),
+        cmocka_unit_test(test_lognormal), cmocka_unit_test(test_lognormal_moments),
+        cmocka_unit_test(test_quantile),  cmocka_unit_test(test_median_ranks),
+        cmocka_unit_test(test_robust),    cmocka_unit_test(test_no_freedom),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

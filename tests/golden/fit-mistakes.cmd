@@ -11,5 +11,9 @@ tandem fit gather.log --topology dgx-2x8-h100 --gpus 2 --set NCCL_ALOG=ring
 tandem fit gather.log --topology dgx-2x8-h101
 tandem fit gather.log --topology gather.log --output x.yaml
 tandem fit gather.log
+{ cat "$OLDPWD/topologies/dgx-2x8-h100.yaml"; printf '"site": {source: a, grade: guess, launch: 1us}\n'; } >quoted.yaml
+printf 'size_bytes,time_us\n1024,9\n2048,9\n4096,10\n8192,10\n' >four.csv
+tandem fit four.csv --collective all-reduce --topology ./quoted.yaml --gpus 8 --output quoted-fitted.yaml >report
+ls
 tandem fit --topology dgx-2x8-h100
 tandem fit missing.log --topology dgx-2x8-h100
