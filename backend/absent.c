@@ -41,6 +41,18 @@ double tdm_host_grad_norm(const tdm_host *host, uint32_t step)
     return tdm_host_loss(host, step);
 }
 
+double *tdm_host_losses(tdm_host *host, uint32_t rank)
+{
+    (void)host;
+    (void)rank;
+    return NULL;
+}
+
+double *tdm_host_grad_norms(tdm_host *host, uint32_t rank)
+{
+    return tdm_host_losses(host, rank);
+}
+
 uint64_t tdm_host_global(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *param,
                          uint32_t rank, uint64_t local)
 {

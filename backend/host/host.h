@@ -33,6 +33,11 @@ tdm_code tdm_host_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program
 double tdm_host_loss(const tdm_host *host, uint32_t step);
 double tdm_host_grad_norm(const tdm_host *host, uint32_t step);
 
+/* What tdm_host_loss and _grad_norm sum up: the rank's own [n_steps], to be filled in for ranks
+ * that another process carries out. */
+double *tdm_host_losses(tdm_host *host, uint32_t rank);
+double *tdm_host_grad_norms(tdm_host *host, uint32_t rank);
+
 /* Place of element `local` of a rank's parameter in the parameter of the whole model. */
 uint64_t tdm_host_global(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *param,
                          uint32_t rank, uint64_t local);

@@ -1,6 +1,9 @@
-/* run.c: `tandem run`: carries the plan out, every rank's streams as threads of this process. */
+/* run.c: `tandem run`: carries the plan out, every rank's streams as threads of this process, or of
+ * one of those that mpirun or srun started. */
 #include "backend/backend.h"
 #include "cli.h"
+#include "core/units.h"
+#include "launched.h"
 #include "publish.h"
 
 #include <errno.h>
@@ -11,7 +14,8 @@ typedef struct arguments {
     tdm_predict_options predict;
     tdm_publish_options publish;
     tdm_run_options run;
-    const char *steps, *pace;
+    const char *steps, *pace, *timeout;
+    double deadline_s;
     const char *plan_text; /* the operand, when it is no scenario */
 } arguments;
 
@@ -36,6 +40,16 @@ static int take_pace(const char *text, double *pace)
         return tdm_cli_complain(TDM_E_INVALID,
                                 "run: --pace: '%s' is not a number from 0.001 to 1000000", text);
     *pace = value;
+    return TDM_CLI_GO_ON;
+}
+
+static int take_timeout(const char *text, double *seconds)
+{
+    double value = 0;
+    if (tdm_quantity_parse(text, TDM_UNIT_SECONDS, &value) != TDM_QUANTITY_OK || !(value > 0))
+        return tdm_cli_complain(TDM_E_INVALID, "run: --timeout: '%s': expected %s", text,
+                                tdm_unit_expected(TDM_UNIT_SECONDS));
+    *seconds = value;
     return TDM_CLI_GO_ON;
 }
 
@@ -74,13 +88,15 @@ static int check(tdm_arena *arena, const tdm_cli_strings *operands, arguments *a
         a->steps ? take_count("--steps", a->steps, MOST_STEPS, &a->run.n_steps) : TDM_CLI_GO_ON;
     if (code == TDM_CLI_GO_ON && a->pace)
         code = take_pace(a->pace, &a->run.pace);
+    if (code == TDM_CLI_GO_ON && a->timeout)
+        code = take_timeout(a->timeout, &a->deadline_s);
     return code;
 }
 
 static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
 {
     static const char *const devices[] = {"host", "paced", NULL};
-    static const char *const transports[] = {"threads", NULL};
+    static const char *const transports[] = {"auto", "threads", "mpi", NULL};
     static const char *const formats[] = {"text", "json", "csv", "md", NULL};
     tdm_cli_strings operands, sets;
     const tdm_cli_option options[] = {
@@ -95,7 +111,7 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
          .value = &a->run.device},
         {.name = "--transport",
          .value_name = "TRANSPORT",
-         .text = "what connects ranks (default threads)",
+         .text = "what connects ranks (default auto: mpi under mpirun and srun, else threads)",
          .choices = transports,
          .value = &a->run.transport},
         {.name = "--steps",
@@ -106,6 +122,10 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
          .value_name = "FACTOR",
          .text = "paced: slower than planned by this (default: as the machine keeps up)",
          .value = &a->pace},
+        {.name = "--timeout",
+         .value_name = "TIME",
+         .text = "mpi: a rank that waits longer for others ends the run (default 600s)",
+         .value = &a->timeout},
         {.name = "--check-memory",
          .text = "host: poison dead bytes, guard the arenas, count what is used",
          .flag = &a->run.check_memory},
@@ -137,22 +157,36 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
     return check(arena, &operands, a);
 }
 
+/* Source of the default: torch.distributed, init_process_group, timeout with NCCL. */
+static const double DEADLINE_S = 600;
+
+static int carry_out(tdm_arena *arena, arguments *a, tdm_launched *launched)
+{
+    a->run.world = launched->world;
+    a->run.launch = launched->launch;
+    a->run.transport = launched->world ? "mpi" : "threads";
+    if (a->plan_text)
+        return tdm_run_text(arena, a->plan_text, &a->run, &a->publish, launched);
+    tdm_result *result = TDM_ALLOC(arena, tdm_result, 1);
+    tdm_error *err = TDM_ALLOC(arena, tdm_error, 1);
+    tdm_outcome outcome = {.result = result};
+    if (tdm_predict(arena, &a->predict, result, err) != TDM_OK)
+        return tdm_launched_fail(launched, err);
+    return launched->quiet ? TDM_OK : tdm_publish(arena, &a->publish, &outcome, err);
+}
+
 static int run(int argc, char **argv)
 {
     tdm_arena arena = {0};
     arguments a = {.publish = {.verb = "run", .format = "text"},
-                   .run = {.device = "host", .transport = "threads", .n_steps = 3}};
+                   .deadline_s = DEADLINE_S,
+                   .run = {.device = "host", .transport = "auto", .n_steps = 3}};
+    tdm_launched launched;
     int code = parse(&arena, argc, argv, &a);
-    if (code == TDM_CLI_GO_ON && a.plan_text) {
-        code = tdm_run_text(&arena, a.plan_text, &a.run, &a.publish);
-    } else if (code == TDM_CLI_GO_ON) {
-        tdm_result *result = TDM_ALLOC(&arena, tdm_result, 1);
-        tdm_error *err = TDM_ALLOC(&arena, tdm_error, 1);
-        tdm_outcome outcome = {.result = result};
-        code = tdm_predict(&arena, &a.predict, result, err) == TDM_OK
-                   ? tdm_publish(&arena, &a.publish, &outcome, err)
-                   : tdm_cli_fail(err);
-    }
+    if (code == TDM_CLI_GO_ON)
+        code = tdm_launched_open("run", a.run.transport, a.deadline_s, a.publish.quiet, &launched);
+    if (code == TDM_CLI_GO_ON)
+        code = tdm_launched_close(&launched, carry_out(&arena, &a, &launched));
     tdm_arena_free(&arena);
     return code;
 }
