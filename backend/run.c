@@ -29,10 +29,10 @@ tdm_code tdm_backend_check_world(uint32_t n_ranks, const tdm_run_options *option
         less--;
     if (options->launch.name && options->launch.n_processes != n)
         return tdm_error_add(
-            err, TDM_E_INVALID, "%s started %u processes, and MPI connects %u of them (%s)",
+            err, TDM_E_INVALID, "%s started %u processes, and MPI connects %u of them (wanted is %s)",
             options->launch.name, options->launch.n_processes, n,
             options->launch.launcher == TDM_LAUNCHED_BY_SLURM ? "srun --mpi=pmix"
-                                                              : "the mpirun of Open MPI is wanted");
+                                                              : "the mpirun of Open MPI");
     if (n_ranks % n == 0)
         return TDM_OK;
     return tdm_error_add(err, TDM_E_INVALID,

@@ -33,7 +33,7 @@ static int refuse_alone(const char *verb, const tdm_launch *launch)
 static int join(const char *verb, double deadline_s, bool silent, tdm_launched *l, tdm_error *err)
 {
     if (tdm_world_open(deadline_s, &l->world, err) != TDM_OK)
-        return l->launch.process == 0 ? tdm_cli_fail(err) : (int)err->code;
+        return l->launch.process == 0 ? tdm_cli_fail(err) : TDM_OK;
     l->quiet = tdm_world_shape_of(l->world)->process > 0;
     /* mpirun hands out a terminal of its own, whatever its output goes to. */
     setenv("NO_COLOR", "1", 1);
@@ -42,6 +42,8 @@ static int join(const char *verb, double deadline_s, bool silent, tdm_launched *
     return TDM_CLI_GO_ON;
 }
 
+/* What all refuse alike the first one says. The others end well: a launcher ends everybody as soon
+ * as one does not, the one that is about to say why included. */
 int tdm_launched_open(const char *verb, const char *transport, double deadline_s, bool silent,
                       tdm_launched *launched)
 {
@@ -57,7 +59,7 @@ int tdm_launched_open(const char *verb, const char *transport, double deadline_s
     by_mpi = l.launch.name && l.launch.launcher != TDM_LAUNCHED_BY_TORCHRUN;
     bool wants = strcmp(transport, "mpi") == 0 || (strcmp(transport, "auto") == 0 && by_mpi);
     if (code == TDM_CLI_GO_ON && several && (!wants || !by_mpi))
-        code = l.launch.process == 0 ? refuse_alone(verb, &l.launch) : TDM_E_INVALID;
+        code = l.launch.process == 0 ? refuse_alone(verb, &l.launch) : TDM_OK;
     if (code == TDM_CLI_GO_ON && wants)
         code = join(verb, deadline_s, silent, &l, err);
     free(err);
