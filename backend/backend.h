@@ -14,6 +14,7 @@ typedef struct tdm_run_options {
     tdm_launch launch;     /* who started them */
     uint32_t n_steps;      /* at least 1 */
     double pace;           /* paced: real seconds for one of the plan; 0: as the machine allows */
+    const char *dump;      /* host: a new folder for what was computed, host/host.h; NULL: none */
     bool check_memory;     /* host: poison, red zones, and a count of the bytes in use */
 } tdm_run_options;
 

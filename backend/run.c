@@ -28,11 +28,12 @@ tdm_code tdm_backend_check_world(uint32_t n_ranks, const tdm_run_options *option
     while (n_ranks % less != 0)
         less--;
     if (options->launch.name && options->launch.n_processes != n)
-        return tdm_error_add(
-            err, TDM_E_INVALID, "%s started %u processes, and MPI connects %u of them (wanted is %s)",
-            options->launch.name, options->launch.n_processes, n,
-            options->launch.launcher == TDM_LAUNCHED_BY_SLURM ? "srun --mpi=pmix"
-                                                              : "the mpirun of Open MPI");
+        return tdm_error_add(err, TDM_E_INVALID,
+                             "%s started %u processes, and MPI connects %u of them (wanted is %s)",
+                             options->launch.name, options->launch.n_processes, n,
+                             options->launch.launcher == TDM_LAUNCHED_BY_SLURM
+                                 ? "srun --mpi=pmix"
+                                 : "the mpirun of Open MPI");
     if (n_ranks % n == 0)
         return TDM_OK;
     return tdm_error_add(err, TDM_E_INVALID,
@@ -60,6 +61,7 @@ typedef struct session {
     tdm_paced_times times;
     tdm_paced *paced;
     tdm_host *host;
+    tdm_host_dump *dump;
     tdm_world *world;             /* NULL: this process is alone */
     uint32_t first_rank, n_ranks; /* carried out here */
 } session;
@@ -112,9 +114,12 @@ static tdm_code open_host(session *s, tdm_error *err)
     code = tdm_layout_build_all(s->arena, s->plan, true, layouts, err);
     if (code == TDM_OK)
         code = check_room(s, layouts, err);
+    if (s->options->dump && s->plan->train)
+        s->dump = tdm_host_dump_new(s->arena, s->plan, s->job.n_steps);
     if (code == TDM_OK)
-        code = tdm_host_open(s->arena, s->plan, s->job.programs, s->job.n_steps, NULL, NULL,
-                             &s->host, &s->device, err);
+        code =
+            tdm_host_open(s->arena, s->plan, s->job.programs, s->job.n_steps,
+                          s->dump ? tdm_host_dump_take : NULL, s->dump, &s->host, &s->device, err);
     s->job.layouts = layouts;
     s->job.pace = 1;
     if (s->options->check_memory)
@@ -263,7 +268,11 @@ static tdm_code run_steps(session *s, tdm_trace *trace, tdm_run_report *report, 
     close_transport(s);
     if (code == TDM_OK)
         code = compare_counts(s, counts, err);
-    return code == TDM_OK ? sum_up(s, traces, trace, report, err) : code;
+    if (code == TDM_OK)
+        code = sum_up(s, traces, trace, report, err);
+    if (code == TDM_OK && s->dump)
+        code = tdm_host_dump_write(s->dump, s->host, s->options->dump, err);
+    return code;
 }
 
 /* Nobody begins before all are prepared, and can: who waits in a collective for a process that

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct arguments {
     tdm_predict_options predict;
@@ -53,6 +54,16 @@ static int take_timeout(const char *text, double *seconds)
     return TDM_CLI_GO_ON;
 }
 
+static int check_dump(const char *folder, bool paced)
+{
+    if (folder && paced)
+        return tdm_cli_complain(TDM_E_INVALID, "run: --dump is for --device host: the paced device "
+                                               "computes nothing");
+    if (folder && access(folder, F_OK) == 0)
+        return tdm_cli_complain(TDM_E_INVALID, "run: --dump: %s is there already", folder);
+    return TDM_CLI_GO_ON;
+}
+
 static int check(tdm_arena *arena, const tdm_cli_strings *operands, arguments *a)
 {
     enum { MOST_STEPS = 10000 };
@@ -71,6 +82,9 @@ static int check(tdm_arena *arena, const tdm_cli_strings *operands, arguments *a
     if (paced && a->run.check_memory)
         return tdm_cli_complain(TDM_E_INVALID, "run: --check-memory is for --device host: the "
                                                "paced device has no memory");
+    int code = check_dump(a->run.dump, paced);
+    if (code != TDM_CLI_GO_ON)
+        return code;
     if (tdm_cli_is_plan_text(operands->items[0])) {
         if (a->predict.n_sets > 0)
             return tdm_cli_complain(TDM_E_INVALID,
@@ -84,8 +98,7 @@ static int check(tdm_arena *arena, const tdm_cli_strings *operands, arguments *a
                 operands->items[0]);
         a->plan_text = operands->items[0];
     }
-    int code =
-        a->steps ? take_count("--steps", a->steps, MOST_STEPS, &a->run.n_steps) : TDM_CLI_GO_ON;
+    code = a->steps ? take_count("--steps", a->steps, MOST_STEPS, &a->run.n_steps) : TDM_CLI_GO_ON;
     if (code == TDM_CLI_GO_ON && a->pace)
         code = take_pace(a->pace, &a->run.pace);
     if (code == TDM_CLI_GO_ON && a->timeout)
@@ -129,6 +142,10 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
         {.name = "--check-memory",
          .text = "host: poison dead bytes, guard the arenas, count what is used",
          .flag = &a->run.check_memory},
+        {.name = "--dump",
+         .value_name = "DIR",
+         .text = "host: write words, routing, weights and gradients of every step, as .npy",
+         .value = &a->run.dump},
         {.name = "--format",
          .value_name = "FORMAT",
          .text = "how to print",
@@ -165,6 +182,11 @@ static int carry_out(tdm_arena *arena, arguments *a, tdm_launched *launched)
     a->run.world = launched->world;
     a->run.launch = launched->launch;
     a->run.transport = launched->world ? "mpi" : "threads";
+    if (a->run.dump && launched->world)
+        return launched->quiet
+                   ? TDM_OK
+                   : tdm_cli_complain(TDM_E_INVALID, "run: --dump is for --transport threads: one "
+                                                     "process sees all ranks");
     if (a->plan_text)
         return tdm_run_text(arena, a->plan_text, &a->run, &a->publish, launched);
     tdm_result *result = TDM_ALLOC(arena, tdm_result, 1);
