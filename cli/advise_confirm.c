@@ -44,3 +44,56 @@ void tdm_advise_confirm(tdm_arena *arena, const tdm_advise_options *options,
     }
     tdm_arena_free(&scratch);
 }
+
+/* What a confirmation adds to a plan, as bytes that another process understands. */
+typedef struct confirmation {
+    tdm_figures sure; /* without pointers */
+    tdm_advise_score score;
+    bool confirmed;
+    char failure[512];
+} confirmation;
+
+static tdm_code share(tdm_arena *arena, tdm_world *world, uint32_t owner, uint32_t n_targets,
+                      tdm_advise_plan *plan, tdm_error *err)
+{
+    confirmation *c = TDM_ALLOC(arena, confirmation, 1);
+    bool mine = tdm_world_shape_of(world)->process == owner;
+    if (mine) {
+        c->sure = plan->sure;
+        c->score = plan->sure_score;
+        c->confirmed = plan->confirmed;
+        snprintf(c->failure, sizeof c->failure, "%s", plan->failure ? plan->failure : "");
+    }
+    if (!plan->sure_values)
+        plan->sure_values = TDM_ALLOC(arena, double, n_targets);
+    tdm_code code = tdm_world_share(world, owner, c, sizeof *c, err);
+    if (code == TDM_OK)
+        code = tdm_world_share(world, owner, plan->sure_values, n_targets * sizeof(double), err);
+    if (code == TDM_OK && !mine) {
+        plan->sure = c->sure;
+        plan->sure_score = c->score;
+        plan->confirmed = c->confirmed;
+        plan->failure = c->failure[0] ? c->failure : NULL;
+    }
+    return code;
+}
+
+tdm_code tdm_advise_confirm_all(tdm_arena *arena, const tdm_advise_options *options,
+                                const tdm_scenario *scenario, tdm_advise_plan *plans, uint32_t n,
+                                tdm_error *err)
+{
+    tdm_world *world = options->world;
+    uint32_t n_processes = world ? tdm_world_shape_of(world)->n_processes : 1,
+             process = world ? tdm_world_shape_of(world)->process : 0;
+    for (uint32_t i = process; i < n; i += n_processes) {
+        if (options->progress)
+            fprintf(stderr, "\rconfirming %u of %u", i + 1, n);
+        tdm_advise_confirm(arena, options, scenario, &plans[i]);
+    }
+    if (options->progress && n > 0)
+        fputc('\n', stderr);
+    tdm_code code = TDM_OK;
+    for (uint32_t i = 0; world && i < n && code == TDM_OK; i++)
+        code = share(arena, world, i % n_processes, scenario->n_targets, &plans[i], err);
+    return code;
+}

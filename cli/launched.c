@@ -88,6 +88,14 @@ int tdm_launched_fail(tdm_launched *l, const tdm_error *err)
     return (int)code;
 }
 
+int tdm_launched_ready(tdm_launched *l)
+{
+    tdm_world_verdict verdict;
+    if (!l->world || !tdm_world_agree(l->world, TDM_OK, NULL, &verdict) || verdict.n_failed == 0)
+        return TDM_CLI_GO_ON;
+    return (int)verdict.code;
+}
+
 int tdm_launched_close(tdm_launched *l, int code)
 {
     fflush(stdout);

@@ -7,6 +7,10 @@
 #include "backend/world.h"
 #include "cli.h"
 
+/* How long one waits for the others. Source: torch.distributed, init_process_group, the default of
+ * its timeout with NCCL. */
+#define TDM_LAUNCHED_DEADLINE_S 600.0
+
 typedef struct tdm_launched {
     tdm_launch launch;
     tdm_world *world; /* NULL: this process is alone */
@@ -19,6 +23,10 @@ typedef struct tdm_launched {
  * after a message by process 0. */
 int tdm_launched_open(const char *verb, const char *transport, double deadline_s, bool silent,
                       tdm_launched *launched);
+
+/* Where preparations that may fail on one process alone are done: waits until all are ready.
+ * Returns TDM_CLI_GO_ON, or the exit code when another one failed, and has said so. */
+int tdm_launched_ready(tdm_launched *launched);
 
 /* The end of a verb whose processes could fail each on its own. Where all fail alike only process 0
  * prints; whoever fails alone says who it is, and takes the others down. Without a message another

@@ -2,7 +2,9 @@
 #include "parts.h"
 
 #include <limits.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -81,7 +83,7 @@ static tdm_code await_all(const tdm_world *world, int code, MPI_Request *request
         return tdm_error_add(err, TDM_E_DEVICE, "process %u on %s: %s failed", world->shape.process,
                              world->shape.host, what);
     return tdm_error_add(err, TDM_E_DEVICE,
-                         "process %u on %s: %s: waited %g s for the other processes (--timeout)",
+                         "process %u on %s: %s: waited %g s for the other processes",
                          world->shape.process, world->shape.host, what, world->deadline_s);
 }
 
@@ -114,11 +116,25 @@ static tdm_code find_hosts(tdm_world *world, tdm_error *err)
     return done;
 }
 
+/* MPI's own threads are to leave this program's signals alone. */
+static bool begin(const mpi_api *mpi, int *provided)
+{
+    sigset_t ours, before;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &ours, &before);
+    int code = mpi->Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, provided);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return code == MPI_SUCCESS;
+}
+
 static tdm_code enter(tdm_world *world, tdm_error *err)
 {
     const mpi_api *mpi = world->mpi;
     int provided = 0, process = 0, n_processes = 0, length = 0;
-    if (mpi->Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS)
+    if (!begin(mpi, &provided))
         return tdm_error_add(err, TDM_E_DEVICE, "MPI_Init_thread failed");
     if (provided < MPI_THREAD_MULTIPLE)
         return tdm_error_add(err, TDM_E_DEVICE,

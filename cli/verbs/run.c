@@ -174,9 +174,6 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
     return check(arena, &operands, a);
 }
 
-/* Source of the default: torch.distributed, init_process_group, timeout with NCCL. */
-static const double DEADLINE_S = 600;
-
 static int carry_out(tdm_arena *arena, arguments *a, tdm_launched *launched)
 {
     a->run.world = launched->world;
@@ -201,7 +198,7 @@ static int run(int argc, char **argv)
 {
     tdm_arena arena = {0};
     arguments a = {.publish = {.verb = "run", .format = "text"},
-                   .deadline_s = DEADLINE_S,
+                   .deadline_s = TDM_LAUNCHED_DEADLINE_S,
                    .run = {.device = "host", .transport = "auto", .n_steps = 3}};
     tdm_launched launched;
     int code = parse(&arena, argc, argv, &a);
