@@ -12,7 +12,9 @@ cd "$scratch" || exit 1
 ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0"
 OMPI_ALLOW_RUN_AS_ROOT=1
 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export ASAN_OPTIONS OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
+# A process that was stopped is not waited for.
+OMPI_MCA_odls_base_sigkill_timeout=1
+export ASAN_OPTIONS OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM OMPI_MCA_odls_base_sigkill_timeout
 
 fail() {
     printf 'FAILED: %s\n' "$1"
@@ -152,6 +154,53 @@ victim STOP --timeout 1s
 grep -q 'rank [0-9]*: \(send\|recv\) [a-z.]* over pp (ranks [0-9, ]*), step [0-9]*, .*: waited 1 s for rank 2 (--timeout)' err ||
     fail "nobody says whom it waited for"
 
+# ---- sweeps: the same files, one writer ----
+sweep="sweep small-moe-16gpu --vary pp=1,2,4 --vary schedule.name=1f1b,zb-h1,gpipe --engine analytic -q"
+# Word splitting of $sweep is wanted.
+# shellcheck disable=SC2086
+{
+    run 0 "$tandem" $sweep --out-dir sweep-alone
+    mpi 0 3 $sweep --out-dir sweep
+    for file in sweep.csv sweep.json pareto.csv; do
+        cmp -s "sweep-alone/$file" "sweep/$file" || fail "three processes write another $file"
+    done
+    sort sweep/journal.jsonl >one.txt
+    sort sweep-alone/journal.jsonl | cmp -s - one.txt || fail "three processes keep another journal"
+    mpi 0 2 ${sweep% -q} --out-dir sweep
+    says err "9 of 9 points were known from sweep/journal.jsonl"
+    sort sweep/journal.jsonl | cmp -s - one.txt || fail "known points were written again"
+}
+# Ended early, it goes on from where it was.
+timeout 60 mpirun --oversubscribe -np 2 sh -c 'echo $$ >pid.$OMPI_COMM_WORLD_RANK; exec "$@"' sh "$tandem" sweep \
+    moe-30b-16gpu --vary schedule.num_microbatches=12,13,14,15,16,17 --engine analytic -j 1 --out-dir sweep-2 >out 2>err </dev/null &
+job=$!
+tries=0
+while [ "$(grep -c . sweep-2/journal.jsonl 2>/dev/null || :)" != 2 ] && [ "$tries" -lt 400 ]; do
+    sleep 0.02
+    tries=$((tries + 1))
+done
+kill -TERM "$(cat pid.0)" 2>/dev/null
+wait "$job"
+got=$?
+if [ "$got" -ne 0 ]; then # else it was faster
+    [ "$got" -eq 143 ] || fail "an interrupted sweep exits with $got, not 143"
+    says err "tandem: sweep: interrupted, "
+    says err "the same command goes on from there"
+fi
+rm -f pid.*
+mpi 0 2 sweep moe-30b-16gpu --vary schedule.num_microbatches=12,13,14,15,16,17 --engine analytic --out-dir sweep-2
+grep -q '^[1-6] of 6 points were known from sweep-2/journal.jsonl' err || fail "nothing was known"
+[ "$(grep -c ',ok,' sweep-2/sweep.csv)" -ge 1 ] || fail "no point of the resumed sweep is ok"
+
+# ---- advice: the same, however many look for it ----
+{ cat stages.yaml; echo 'targets: {bubble_fraction: {max: 5%}}'; } >advise.yaml
+run 0 "$tandem" advise advise.yaml --engine analytic --confirm 3
+cp out advice
+mpi 0 3 advise advise.yaml --engine analytic --confirm 3
+cmp -s advice out || fail "three processes advise something else"
+mpi 2 2 advise stages.yaml
+[ "$(grep -c 'has no targets to meet' err)" -eq 1 ] || fail "not one process alone complains"
+
 if "$tandem" list engines | grep -q 'host *missing'; then
     [ "$bad" -eq 0 ]
     exit
@@ -159,21 +208,19 @@ fi
 
 # ---- the host device: to the bit what threads compute ----
 run 0 "$tandem" run small-16rank-host -q --out-dir threads
-for n in 2 4; do
-    mpi 0 "$n" run small-16rank-host -q --out-dir "mpi-$n" --check-memory
-    results "mpi-$n" >got.txt
-    results threads | cmp -s - got.txt || fail "$n processes compute something else: $(results threads | paste - got.txt)"
-done
+mpi 0 4 run small-16rank-host -q --out-dir mpi-4 --check-memory
+results mpi-4 >got.txt
+results threads | cmp -s - got.txt || fail "four processes compute something else: $(results threads | paste - got.txt)"
 [ "$(grep -c loss got.txt)" -eq 3 ] || fail "not three losses"
 # Without sequence parallelism, experts and ZeRO: all-reduces of lists.
 set -- small-16rank-host -q --set parallel.sp=false --set parallel.use_distributed_optimizer=false
 run 0 "$tandem" run "$@" --out-dir threads
-mpi 0 4 run "$@" --out-dir mpi
+mpi 0 2 run "$@" --out-dir mpi
 results mpi >got.txt
-results threads | cmp -s - got.txt || fail "without ZeRO 4 processes compute something else"
+results threads | cmp -s - got.txt || fail "without ZeRO two processes compute something else"
 # A plan from text.
 "$tandem" plan small-16rank-host >plan.txt
-mpi 0 4 run plan.txt --no-files
+mpi 0 2 run plan.txt --no-files --steps 1
 says out "Steps on device host, transport mpi"
 [ "$(grep -c 'Steps on device' out)" -eq 1 ] || fail "not one process alone prints"
 
