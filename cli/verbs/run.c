@@ -124,7 +124,7 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
          .value = &a->run.device},
         {.name = "--transport",
          .value_name = "TRANSPORT",
-         .text = "what connects ranks (default auto: mpi under mpirun and srun, else threads)",
+         .text = "what connects ranks (default auto: mpi under mpirun, else threads)",
          .choices = transports,
          .value = &a->run.transport},
         {.name = "--steps",
