@@ -100,6 +100,20 @@ awk -v is="$(step runs/stages/figures.json)" -F, '$1 == "step_time_s" { ok = is 
     END { exit !ok }' planned || fail "the step is $(step runs/stages/figures.json), planned is $(cat planned)"
 awk -F, 'NR > 1 && $11 > 0 { n += !seen[$1]++ } END { exit n != 4 }' runs/stages/ops.csv || fail "the trace lacks ranks"
 
+# ---- another host's clock: a time namespace has one that is 500 s ahead ----
+if unshare --time --monotonic 500 --fork true 2>/dev/null; then
+    cat >ahead.sh <<'END'
+[ "$OMPI_COMM_WORLD_RANK" -ne 1 ] || exec unshare --time --monotonic 500 --fork "$@"
+exec "$@"
+END
+    run 0 mpirun --oversubscribe -np 2 sh ahead.sh "$tandem" run stages.yaml --device paced --steps 2 --pace 1 --out-dir ahead
+    says out ", clocks within "
+    awk -v is="$(step ahead/figures.json)" -F, '$1 == "step_time_s" { ok = is > 0.99 * $2 && is < 1.25 * $2 }
+        END { exit !ok }' planned || fail "with two clocks the step is $(step ahead/figures.json), planned is $(cat planned)"
+else
+    printf 'not tested: clocks that differ (no time namespaces here)\n'
+fi
+
 # ---- what does not fit ----
 mpi 2 3 run stages.yaml --device paced
 says err "3 processes were started, and the scenario has 4 ranks: each process takes the same number of them (try 2)"

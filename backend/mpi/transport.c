@@ -1,8 +1,10 @@
 /* transport.c: the mpi transport, see transport.h.
  *
  * Every stream's thread sends and receives itself, and asks MPI how far its own messages are; none
- * waits inside MPI. Members meet first, as they do on hardware: nothing moves before the last has
- * come. Messages are sent to ranks of the same process, too. */
+ * waits inside MPI. A thread of its own that asks for all was slower in one process (214 against
+ * 162 ms a step, of sixteen ranks on two cores) and no better in 4 and 16. Members meet first, as
+ * they do on hardware: nothing moves before the last has come. Messages are sent to ranks of the
+ * same process, too. */
 #include "seat.h"
 
 #include "../../core/engine.h"
