@@ -41,6 +41,18 @@ double tdm_host_grad_norm(const tdm_host *host, uint32_t step)
     return tdm_host_loss(host, step);
 }
 
+double *tdm_host_losses(tdm_host *host, uint32_t rank)
+{
+    (void)host;
+    (void)rank;
+    return NULL;
+}
+
+double *tdm_host_grad_norms(tdm_host *host, uint32_t rank)
+{
+    return tdm_host_losses(host, rank);
+}
+
 uint64_t tdm_host_global(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *param,
                          uint32_t rank, uint64_t local)
 {
@@ -49,4 +61,27 @@ uint64_t tdm_host_global(const tdm_plan *plan, const tdm_kind *kind, const tdm_p
     (void)param;
     (void)rank;
     return local;
+}
+
+tdm_host_dump *tdm_host_dump_new(tdm_arena *arena, const tdm_plan *plan, uint32_t n_steps)
+{
+    (void)arena;
+    (void)plan;
+    (void)n_steps;
+    return NULL;
+}
+
+void tdm_host_dump_take(void *context, const tdm_host_piece *piece)
+{
+    (void)context;
+    (void)piece;
+}
+
+tdm_code tdm_host_dump_write(tdm_host_dump *dump, const tdm_host *host, const char *folder,
+                             tdm_error *err)
+{
+    (void)dump;
+    (void)host;
+    (void)folder;
+    return tdm_host_check(NULL, err);
 }

@@ -40,7 +40,7 @@ struct exec_rank {
 
 struct executor {
     const tdm_exec_job *job;
-    exec_rank *ranks; /* [world] */
+    exec_rank *ranks; /* [n_ranks] */
     uint32_t n_ranks, step;
     tdm_exec_clock clock;
     pthread_attr_t attributes;
@@ -171,8 +171,10 @@ static bool communicate(exec_rank *rank, tdm_exec_op *op, tdm_code *code, tdm_er
     double latest_s = 0;
     uint32_t user = p->comm_user[p->comm[op->instance->index]];
     if (!job->transport->carry(job->transport->self, op, user,
-                               job->device->transfer ? &transfer : NULL, &latest_s))
+                               job->device->transfer ? &transfer : NULL, &latest_s, err)) {
+        *code = err->n_messages > 0 ? err->code : TDM_OK;
         return false;
+    }
     job->device->moved(job->device->self, op, latest_s);
     return true;
 }
@@ -286,8 +288,21 @@ static bool start_rank(exec_rank *rank)
 
 static void let_go(executor *e)
 {
+    const tdm_exec_transport *transport = e->job->transport;
+    tdm_code code = TDM_OK;
+    struct timespec origin;
+    clock_gettime(CLOCK_MONOTONIC, &origin);
+    if (transport->begin_step && !atomic_load(&e->failed)) {
+        tdm_error *err = calloc(1, sizeof *err);
+        code = err ? transport->begin_step(transport->self, &origin, err) : TDM_E_INTERNAL;
+        if (code != TDM_OK)
+            fail(e, code, err);
+        free(err);
+    }
     pthread_mutex_lock(&e->gate_mutex);
-    clock_gettime(CLOCK_MONOTONIC, &e->clock.origin);
+    e->clock.origin = origin;
+    if (transport->begin_step && code == TDM_OK)
+        tdm_exec_sleep_until(&e->clock, 0);
     e->open = true;
     pthread_cond_broadcast(&e->gate);
     pthread_mutex_unlock(&e->gate_mutex);
@@ -313,7 +328,7 @@ static tdm_code run_step(executor *e, const tdm_trace *trace, tdm_exec_count *co
     bool started = true;
     e->open = false;
     for (uint32_t r = 0; r < e->n_ranks && started; r++) {
-        e->ranks[r].spans = trace->ranks[r].spans;
+        e->ranks[r].spans = trace->ranks[e->ranks[r].rank].spans;
         started = start_rank(&e->ranks[r]);
     }
     if (!started) {
@@ -326,14 +341,15 @@ static tdm_code run_step(executor *e, const tdm_trace *trace, tdm_exec_count *co
     for (uint32_t r = 0; r < e->n_ranks && e->code == TDM_OK; r++)
         if (e->ranks[r].memory)
             e->code = tdm_exec_memory_settle(e->ranks[r].memory, e->ranks[r].program,
-                                             counts ? &counts[r] : NULL, e->err);
+                                             counts ? &counts[e->ranks[r].rank] : NULL, e->err);
     return e->code;
 }
 
-static tdm_code open_rank(tdm_arena *arena, executor *e, uint32_t r)
+static tdm_code open_rank(tdm_arena *arena, executor *e, uint32_t index)
 {
     const tdm_exec_job *job = e->job;
-    exec_rank *rank = &e->ranks[r];
+    exec_rank *rank = &e->ranks[index];
+    uint32_t r = job->first_rank + index;
     rank->e = e;
     rank->rank = r;
     rank->program = &job->programs[job->plan->role_of[r]];
@@ -389,7 +405,7 @@ tdm_code tdm_execute(tdm_arena *arena, const tdm_exec_job *job, tdm_trace *trace
     if (code != TDM_OK)
         return code;
     executor e = {.job = job,
-                  .n_ranks = job->plan->mesh.world,
+                  .n_ranks = job->n_ranks > 0 ? job->n_ranks : job->plan->mesh.world,
                   .clock.pace = job->pace,
                   .code = TDM_OK,
                   .err = err};

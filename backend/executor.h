@@ -76,11 +76,14 @@ typedef struct tdm_exec_transport {
     const char *name;
     void *self;
     /* Waits for all members of the op's communicator, moves the data (transfer NULL: none), and
-     * says when the last member was ready. False when it was stopped. */
+     * says when the last member was ready. False when it was stopped, or failed with a message. */
     bool (*carry)(void *self, const tdm_exec_op *op, uint32_t user,
-                  const tdm_exec_transfer *transfer, double *latest_s);
+                  const tdm_exec_transfer *transfer, double *latest_s, tdm_error *err);
     /* Wakes all that wait; they give up. */
     void (*stop)(void *self);
+    /* When the step begins that all threads are ready for, on this machine's monotonic clock: a
+     * moment that all processes agree on. NULL: at once. */
+    tdm_code (*begin_step)(void *self, struct timespec *origin, tdm_error *err);
 } tdm_exec_transport;
 
 /* Ranks as threads of this process. */
@@ -96,8 +99,9 @@ typedef enum tdm_exec_placement {
 
 typedef struct tdm_exec_job {
     const tdm_plan *plan;
-    const tdm_program *programs; /* [n_roles] */
-    const tdm_layout *layouts;   /* [world] with offsets; NULL for devices without memory */
+    uint32_t first_rank, n_ranks; /* those carried out here; n_ranks 0: all */
+    const tdm_program *programs;  /* [n_roles] */
+    const tdm_layout *layouts;    /* [world] with offsets; NULL for devices without memory */
     const tdm_exec_device *device;
     const tdm_exec_transport *transport;
     tdm_exec_placement placement;
@@ -111,8 +115,9 @@ typedef struct tdm_exec_count {
     uint64_t arena_bytes;     /* highest byte used; 0 where tensors lie apart */
 } tdm_exec_count;
 
-/* Runs all steps. traces [n_steps] get spans of their own. counts [world] may be NULL; they are
- * filled unless the placement is ARENA. */
+/* Runs all steps. traces [n_steps] get spans of their own, of all ranks, and are filled for those
+ * carried out here. counts [world] may be NULL; they are filled, for the same ranks, unless the
+ * placement is ARENA. */
 tdm_code tdm_execute(tdm_arena *arena, const tdm_exec_job *job, tdm_trace *traces,
                      tdm_exec_count *counts, tdm_error *err);
 

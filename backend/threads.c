@@ -155,8 +155,9 @@ static uint32_t place_of(const tdm_plan *plan, const tdm_exec_op *op, const meet
 }
 
 static bool carry(void *self, const tdm_exec_op *op, uint32_t user,
-                  const tdm_exec_transfer *transfer, double *latest_s)
+                  const tdm_exec_transfer *transfer, double *latest_s, tdm_error *err)
 {
+    (void)err;
     threads *t = self;
     meeting *m = t->seats[op->rank][user];
     uint32_t me = place_of(t->plan, op, m);

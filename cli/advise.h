@@ -9,6 +9,7 @@
 #ifndef TDM_ADVISE_H
 #define TDM_ADVISE_H
 
+#include "backend/world.h"
 #include "cli.h"
 #include "core/folded.h"
 
@@ -98,8 +99,9 @@ typedef struct tdm_advise_options {
     const char *root, *path, *engine;
     tdm_cli_strings sets;
     tdm_advise_limits limits;
-    uint32_t n_keep; /* plans to keep, at least 1 */
-    bool progress;   /* on standard error */
+    uint32_t n_keep;  /* plans to keep, at least 1 */
+    bool progress;    /* on standard error */
+    tdm_world *world; /* the processes that share the work; NULL: this one is alone */
 } tdm_advise_options;
 
 bool tdm_advise_met(const tdm_target *target, double value);
@@ -121,6 +123,7 @@ void tdm_advise_enumerate(const tdm_scenario *scenario, const tdm_advise_limits 
 /* Evaluates one choice; false when it cannot be. */
 bool tdm_advise_evaluate(tdm_arena *arena, tdm_folded *folded, const tdm_scenario *scenario,
                          const tdm_fold_choice *choice, tdm_advise_plan *plan);
+/* The same result on all processes of the world, and whatever their number. */
 tdm_code tdm_advise_search(tdm_arena *arena, tdm_folded *folded, const tdm_scenario *scenario,
                            const tdm_advise_options *options, tdm_advise_result *result,
                            tdm_error *err);
@@ -128,6 +131,11 @@ tdm_code tdm_advise_search(tdm_arena *arena, tdm_folded *folded, const tdm_scena
 /* Has an engine predict the plan; what goes wrong is kept in plan->failure. */
 void tdm_advise_confirm(tdm_arena *arena, const tdm_advise_options *options,
                         const tdm_scenario *scenario, tdm_advise_plan *plan);
+
+/* The same for plans [n], shared out among the processes of the world; the result is on all. */
+tdm_code tdm_advise_confirm_all(tdm_arena *arena, const tdm_advise_options *options,
+                                const tdm_scenario *scenario, tdm_advise_plan *plans, uint32_t n,
+                                tdm_error *err);
 
 /* What would be lost without each change; one line per changed key. */
 void tdm_advise_report(tdm_arena *arena, tdm_folded *folded, const tdm_advise_result *result,

@@ -2,6 +2,7 @@
 #include "advise.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Longer orders of passes are not searched: no stage runs so many of them in practice, and each
@@ -255,6 +256,12 @@ typedef struct search {
     tdm_advise_result *result;
     tdm_error *err;
     double *values;
+    uint32_t process, n_processes; /* that share the choices */
+    uint32_t group;                /* of choices that are evaluated fast one after the other */
+    tdm_fold_choice before;        /* the choice before */
+    unsigned char **records;       /* [n_processes] of what they evaluated, in order */
+    size_t *n_bytes, capacity;     /* [n_processes]; of this process's */
+    size_t *taken;                 /* [n_processes] bytes */
 } search;
 
 static void take_values(const tdm_scenario *scenario, const tdm_figures *figures, double *values)
@@ -324,26 +331,163 @@ static void keep(search *s, const tdm_fold_choice *choice, const tdm_figures *fi
     }
 }
 
+/* False when it is no plan: the schedule deadlocks, or ranks share no route. Sets s->values. */
+static bool evaluate(search *s, const tdm_fold_choice *choice, tdm_figures *figures,
+                     tdm_advise_score *score)
+{
+    const tdm_scenario *scenario = s->result->scenario;
+    if (tdm_folded_evaluate(s->folded, choice, figures, NULL) != TDM_OK)
+        return false;
+    take_values(scenario, figures, s->values);
+    *score = tdm_advise_judge(scenario, choice, figures, s->values);
+    return true;
+}
+
+static void show_progress(const search *s, uint64_t n)
+{
+    if (s->options->progress && n % 1000 == 0)
+        fprintf(stderr, "\r%llu plans", (unsigned long long)n);
+}
+
+/* A plan with the values in s->values. */
+static void account(search *s, const tdm_fold_choice *choice, const tdm_figures *figures,
+                    const tdm_advise_score *score)
+{
+    tdm_advise_result *r = s->result;
+    r->n_searched++;
+    r->n_fit += score->fits;
+    r->n_met += score->fits && score->n_missed == 0;
+    if (score->fits)
+        note_best(s, r->best_alone);
+    if (score->fits && choice->micro_batch_size == r->scenario->micro_batch_size)
+        note_best(s, r->best_kept);
+    keep(s, choice, figures, score);
+}
+
 static bool consider(void *context, const tdm_fold_choice *choice)
 {
     search *s = context;
-    tdm_advise_result *r = s->result;
     tdm_figures figures;
-    if (tdm_folded_evaluate(s->folded, choice, &figures, NULL) != TDM_OK)
-        return true; /* no plan: the schedule deadlocks, or ranks share no route */
-    take_values(r->scenario, &figures, s->values);
-    tdm_advise_score score = tdm_advise_judge(r->scenario, choice, &figures, s->values);
-    r->n_searched++;
-    r->n_fit += score.fits;
-    r->n_met += score.fits && score.n_missed == 0;
-    if (score.fits)
-        note_best(s, r->best_alone);
-    if (score.fits && choice->micro_batch_size == r->scenario->micro_batch_size)
-        note_best(s, r->best_kept);
-    keep(s, choice, &figures, &score);
-    if (s->options->progress && r->n_searched % 1000 == 0)
-        fprintf(stderr, "\r%llu plans", (unsigned long long)r->n_searched);
+    tdm_advise_score score;
+    if (!evaluate(s, choice, &figures, &score))
+        return true;
+    account(s, choice, &figures, &score);
+    show_progress(s, s->result->n_searched);
     return true;
+}
+
+/* ---- the search, shared ----
+ * Each process evaluates its share of the choices. Then all have all records, and go through all
+ * choices once more, in their order: which plan is kept can depend on it, since shortfalls that
+ * nearly agree count as equal. */
+
+typedef struct record {
+    tdm_advise_score score;
+    bool evaluated;
+} record;
+
+static size_t record_bytes(const search *s)
+{
+    return sizeof(record) + s->result->scenario->n_targets * sizeof(double);
+}
+
+/* The process that has the choice: neighbours that differ in schedule and optimizer only stay
+ * together, since the evaluation remembers what they have in common. */
+static uint32_t owner_of(search *s, const tdm_fold_choice *choice)
+{
+    const tdm_parallel *a = &s->before.parallel, *b = &choice->parallel;
+    bool same = a->tp == b->tp && a->ep == b->ep && a->etp == b->etp && a->dp == b->dp &&
+                a->pp == b->pp && a->vpp == b->vpp &&
+                a->sequence_parallel == b->sequence_parallel &&
+                s->before.recompute == choice->recompute &&
+                s->before.num_microbatches == choice->num_microbatches &&
+                s->before.micro_batch_size == choice->micro_batch_size;
+    s->group += !same;
+    s->before = *choice;
+    return s->group % s->n_processes;
+}
+
+static bool evaluate_own(void *context, const tdm_fold_choice *choice)
+{
+    search *s = context;
+    size_t *n = &s->n_bytes[s->process], one = record_bytes(s);
+    if (owner_of(s, choice) != s->process)
+        return true;
+    if (*n + one > s->capacity) {
+        unsigned char *larger = realloc(s->records[s->process], 2 * s->capacity + 1024 * one);
+        if (!larger)
+            return tdm_error_add(s->err, TDM_E_INTERNAL, "advise: out of memory") == TDM_OK;
+        s->records[s->process] = larger;
+        s->capacity = 2 * s->capacity + 1024 * one;
+    }
+    tdm_figures figures;
+    record r;
+    memset(&r, 0, sizeof r);
+    r.evaluated = evaluate(s, choice, &figures, &r.score);
+    memcpy(s->records[s->process] + *n, &r, sizeof r);
+    memcpy(s->records[s->process] + *n + sizeof r, s->values, one - sizeof r);
+    *n += one;
+    show_progress(s, *n / one);
+    return true;
+}
+
+static bool recall(void *context, const tdm_fold_choice *choice)
+{
+    search *s = context;
+    uint32_t owner = owner_of(s, choice);
+    size_t one = record_bytes(s);
+    const tdm_figures later = {0};
+    record r;
+    if (s->taken[owner] + one > s->n_bytes[owner])
+        return tdm_error_add(s->err, TDM_E_INVALID,
+                             "advise: process %u found other plans than this one", owner) == TDM_OK;
+    memcpy(&r, s->records[owner] + s->taken[owner], sizeof r);
+    memcpy(s->values, s->records[owner] + s->taken[owner] + sizeof r, one - sizeof r);
+    s->taken[owner] += one;
+    if (r.evaluated)
+        account(s, choice, &later, &r.score);
+    return true;
+}
+
+static tdm_code share_records(search *s)
+{
+    tdm_code code = TDM_OK;
+    for (uint32_t p = 0; p < s->n_processes && code == TDM_OK; p++) {
+        uint64_t n = s->n_bytes[p];
+        code = tdm_world_share(s->options->world, p, &n, sizeof n, s->err);
+        s->n_bytes[p] = n;
+        if (code == TDM_OK && p != s->process)
+            s->records[p] = malloc(n + 1);
+        if (code == TDM_OK && !s->records[p] && n > 0)
+            code = tdm_error_add(s->err, TDM_E_INTERNAL, "advise: out of memory");
+        if (code == TDM_OK)
+            code = tdm_world_share(s->options->world, p, s->records[p], n, s->err);
+    }
+    return code;
+}
+
+static tdm_code search_together(search *s)
+{
+    const tdm_scenario *scenario = s->result->scenario;
+    const tdm_world_shape *shape = tdm_world_shape_of(s->options->world);
+    s->process = shape->process;
+    s->n_processes = shape->n_processes;
+    s->records = TDM_ALLOC(s->arena, unsigned char *, s->n_processes);
+    s->n_bytes = TDM_ALLOC(s->arena, size_t, s->n_processes);
+    s->taken = TDM_ALLOC(s->arena, size_t, s->n_processes);
+    unsigned before = s->err->n_messages;
+    tdm_advise_enumerate(scenario, &s->options->limits, evaluate_own, s);
+    tdm_code code = s->err->n_messages > before ? s->err->code : share_records(s);
+    s->group = 0;
+    s->before = (tdm_fold_choice){0};
+    if (code == TDM_OK)
+        tdm_advise_enumerate(scenario, &s->options->limits, recall, s);
+    for (uint32_t p = 0; p < s->n_processes; p++)
+        free(s->records[p]);
+    for (uint32_t i = 0; i < s->result->n_plans && code == TDM_OK; i++)
+        tdm_advise_evaluate(s->arena, s->folded, scenario, &s->result->plans[i].choice,
+                            &s->result->plans[i]);
+    return code == TDM_OK && s->err->n_messages > before ? s->err->code : code;
 }
 
 tdm_code tdm_advise_search(tdm_arena *arena, tdm_folded *folded, const tdm_scenario *scenario,
@@ -368,8 +512,11 @@ tdm_code tdm_advise_search(tdm_arena *arena, tdm_folded *folded, const tdm_scena
                 .result = result,
                 .err = err,
                 .values = TDM_ALLOC(arena, double, scenario->n_targets)};
-    tdm_advise_enumerate(scenario, &options->limits, consider, &s);
+    if (options->world)
+        code = search_together(&s);
+    else
+        tdm_advise_enumerate(scenario, &options->limits, consider, &s);
     if (options->progress)
         fprintf(stderr, "\r%llu plans\n", (unsigned long long)result->n_searched);
-    return TDM_OK;
+    return code;
 }

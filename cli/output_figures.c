@@ -204,6 +204,12 @@ static json_t *run_of(const tdm_run_report *run)
     json_t *o = json_object(), *list = json_array();
     set_text(o, "device", run->device);
     set_text(o, "transport", run->transport);
+    if (run->processes.n_processes > 0) {
+        set_text(o, "launcher", run->launch.name ? run->launch.name : "none");
+        json_object_set_new(o, "n_processes", json_integer(run->processes.n_processes));
+        json_object_set_new(o, "n_hosts", json_integer(run->processes.n_hosts));
+        set_real(o, "clock_uncertainty_s", run->clock_uncertainty_s);
+    }
     set_real(o, "pace", run->pace);
     set_real(o, "late_s", run->late_s);
     json_object_set_new(o, "memory_checked", json_boolean(run->memory_checked));

@@ -2,6 +2,7 @@
 #ifndef TDM_PUBLISH_H
 #define TDM_PUBLISH_H
 
+#include "launched.h"
 #include "repeat.h"
 #include "sensitivity.h"
 
@@ -29,6 +30,6 @@ int tdm_publish(tdm_arena *arena, const tdm_publish_options *options, tdm_outcom
 /* Runs the plan in a text file, as `tandem plan` prints it, and prints and writes what there is to
  * say without a machine: steps, trace, plan. Returns the exit code. */
 int tdm_run_text(tdm_arena *arena, const char *path, const tdm_run_options *run,
-                 const tdm_publish_options *options);
+                 const tdm_publish_options *options, tdm_launched *launched);
 
 #endif

@@ -20,6 +20,19 @@ static void add_step(tdm_table *table, const tdm_run_report *run, uint32_t i)
         tdm_table_cell(table, "%.6f", step->grad_norm);
 }
 
+/* "16 processes on 2 hosts, clocks within 3.1 us". */
+static const char *add_processes(tdm_arena *arena, const tdm_result *result, const char *remark)
+{
+    const tdm_run_report *run = &result->run;
+    uint32_t n = run->processes.n_processes, n_hosts = run->processes.n_hosts;
+    const char *text =
+        tdm_arena_printf(arena, "%s%s(%u process%s on %u host%s", remark, *remark ? " " : "", n,
+                         n == 1 ? "" : "es", n_hosts, n_hosts == 1 ? "" : "s");
+    return run->clock_uncertainty_s > 0 ? tdm_arena_printf(arena, "%s, clocks within %.1f us)",
+                                                           text, 1e6 * run->clock_uncertainty_s)
+                                        : tdm_arena_printf(arena, "%s)", text);
+}
+
 void tdm_report_run(tdm_arena *arena, const tdm_result *result, const tdm_style *style, FILE *file)
 {
     const tdm_run_report *run = &result->run;
@@ -39,6 +52,8 @@ void tdm_report_run(tdm_arena *arena, const tdm_result *result, const tdm_style 
                                  run->pace, 1e3 * run->late_s)
         : run->memory_checked ? "(memory as planned, to the byte)"
                               : "";
+    if (run->processes.n_processes > 0)
+        remark = add_processes(arena, result, remark);
     tdm_style_heading(
         style, file,
         tdm_arena_printf(arena, "Steps on device %s, transport %s", run->device, run->transport),

@@ -60,7 +60,7 @@ static tdm_code write_files(tdm_arena *arena, const tdm_result *result,
 }
 
 int tdm_run_text(tdm_arena *arena, const char *path, const tdm_run_options *run,
-                 const tdm_publish_options *options)
+                 const tdm_publish_options *options, tdm_launched *launched)
 {
     tdm_error *err = TDM_ALLOC(arena, tdm_error, 1);
     tdm_result *result = TDM_ALLOC(arena, tdm_result, 1);
@@ -73,7 +73,9 @@ int tdm_run_text(tdm_arena *arena, const char *path, const tdm_run_options *run,
             "and it has no targets (give a scenario)",
             path);
     if (run_plan(arena, path, run, result, err) != TDM_OK)
-        return tdm_cli_fail(err);
+        return tdm_launched_fail(launched, err);
+    if (launched->quiet)
+        return TDM_OK;
     if (!options->no_files && write_files(arena, result, options, err) != TDM_OK)
         return tdm_cli_fail(err);
     if (!options->quiet)

@@ -7,11 +7,13 @@
  *     key      when two points are the same one     sweep_key.c
  *     child    computes one point                   sweep_child.c
  *     farm     many children, signals, deadlines    sweep_farm.c, sweep_progress.c
+ *     share    points for other processes           sweep_share.c
  *     table    Pareto front, order, output          sweep_pareto.c, sweep_files.c, sweep_report.c
  */
 #ifndef TDM_SWEEP_H
 #define TDM_SWEEP_H
 
+#include "backend/world.h"
 #include "cli.h"
 #include "core/figures.h"
 #include "table.h"
@@ -111,6 +113,18 @@ tdm_code tdm_sweep_journal_add(tdm_arena *arena, tdm_sweep_journal *journal, con
 /* Waits until all lines are on the disk. */
 tdm_code tdm_sweep_journal_sync(tdm_sweep_journal *journal, tdm_error *err);
 void tdm_sweep_journal_close(tdm_sweep_journal *journal);
+/* All of the file, for another process; and a journal without a file, of such a text. */
+tdm_code tdm_sweep_journal_text(tdm_arena *arena, tdm_sweep_journal *journal, char **text,
+                                size_t *n, tdm_error *err);
+tdm_code tdm_sweep_journal_adopt(tdm_arena *arena, tdm_sweep_journal *journal, const char *text,
+                                 size_t n, tdm_error *err);
+
+/* How points are shared out among processes; all zero where there is only one. */
+typedef struct tdm_sweep_share {
+    tdm_world *world;
+    uint32_t n_away, n_dismissed; /* process 0: points, and processes that have none to come */
+    bool asked, over;             /* the others: for a point; no more come */
+} tdm_sweep_share;
 
 typedef struct tdm_sweep {
     const char *root, *scenario_path, *engine;
@@ -123,7 +137,23 @@ typedef struct tdm_sweep {
     bool quiet;
     uint32_t n_known;   /* rows from the journal */
     uint64_t key_start; /* hash of program and engine */
+    tdm_sweep_share share;
 } tdm_sweep;
+
+/* Gives the other processes the journal; fails where programs differ. */
+tdm_code tdm_sweep_share_begin(tdm_arena *arena, tdm_sweep *sweep, tdm_error *err);
+/* Whether this process works for process 0; whether there is nothing left to wait for. */
+bool tdm_sweep_share_works(const tdm_sweep_share *share);
+bool tdm_sweep_share_is_over(const tdm_sweep_share *share);
+/* Process 0: answers those that ask, from *next on, and takes the lines [n] of points. */
+typedef tdm_code tdm_sweep_take(void *context, uint32_t point, const char *line, size_t n);
+tdm_code tdm_sweep_share_serve(tdm_sweep_share *share, uint32_t *next, uint32_t n_points,
+                               tdm_sweep_take *take, void *context, int *signal, tdm_error *err);
+/* The others: asks for a point if one is wanted; UINT32_MAX: none has come yet. */
+tdm_code tdm_sweep_share_ask(tdm_sweep_share *share, bool wants, uint32_t *point, tdm_error *err);
+tdm_code tdm_sweep_share_tell(const tdm_sweep_share *share, uint32_t point, const char *line,
+                              tdm_error *err);
+tdm_code tdm_sweep_share_interrupt(const tdm_sweep_share *share, int signal, tdm_error *err);
 
 /* Computes one point, or finds it in the journal, and writes its line to `out`: what a child does.
  */

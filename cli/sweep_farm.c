@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TICK_MS = 100, MAX_OUTPUT_BYTES = 1024 * 1024, LAST_WORDS = 200 };
+enum { TICK_MS = 100, SHARED_TICK_MS = 2, MAX_OUTPUT_BYTES = 1024 * 1024, LAST_WORDS = 200 };
 
 typedef struct child {
     pid_t pid; /* 0: no child */
@@ -132,7 +132,9 @@ static char *find_line(const child *c)
     return NULL;
 }
 
-static tdm_code take_line(farm *f, const child *c, char *line, tdm_sweep_row *row, bool *computed)
+/* A line of `n` bytes, its end included. */
+static tdm_code take_line(farm *f, uint32_t point, const char *line, size_t n, tdm_sweep_row *row,
+                          bool *computed)
 {
     const char *why;
     *computed = line[0] != '=';
@@ -141,13 +143,12 @@ static tdm_code take_line(farm *f, const child *c, char *line, tdm_sweep_row *ro
             tdm_sweep_journal_find(&f->sweep->journal, strtoull(line + 1, NULL, 16));
         if (!known)
             return tdm_error_add(f->err, TDM_E_INTERNAL, "sweep: point %u: a row that is unknown",
-                                 c->point);
+                                 point);
         *row = *known;
         return TDM_OK;
     }
-    size_t n = c->n - (size_t)(line - c->text);
     if (!tdm_sweep_row_read(f->arena, line, n - 1, row, &why))
-        return tdm_error_add(f->err, TDM_E_INTERNAL, "sweep: point %u: %s", c->point, why);
+        return tdm_error_add(f->err, TDM_E_INTERNAL, "sweep: point %u: %s", point, why);
     /* An equal point may have been faster. */
     if (row->status == TDM_SWEEP_FAILED || tdm_sweep_journal_find(&f->sweep->journal, row->key))
         return TDM_OK;
@@ -166,6 +167,35 @@ static int reap(farm *f, child *c)
     return status;
 }
 
+static void note_row(farm *f, uint32_t point, const tdm_sweep_row *row, bool computed)
+{
+    f->sweep->rows[point] = *row;
+    f->sweep->n_known += !computed;
+    tdm_sweep_progress_row(&f->progress, row, computed);
+}
+
+/* The line of a point that another process has computed. */
+static tdm_code take_shared(void *context, uint32_t point, const char *line, size_t n)
+{
+    tdm_sweep_row row;
+    bool computed = true;
+    tdm_code code = take_line(context, point, line, n, &row, &computed);
+    if (code == TDM_OK)
+        note_row(context, point, &row, computed);
+    return code;
+}
+
+/* What came out goes to process 0: the child's line, or one that says how it died. */
+static tdm_code tell(farm *f, uint32_t point, const char *line, const tdm_sweep_row *death)
+{
+    char *written = line ? NULL : tdm_sweep_row_write(death, &f->sweep->grid, point);
+    if (!line && !written)
+        return tdm_error_add(f->err, TDM_E_INTERNAL, "sweep: out of memory");
+    tdm_code code = tdm_sweep_share_tell(&f->sweep->share, point, line ? line : written, f->err);
+    free(written);
+    return code;
+}
+
 /* A child has closed its pipe: it is at its end, one way or another. */
 static tdm_code finish_child(farm *f, child *c)
 {
@@ -173,17 +203,17 @@ static tdm_code finish_child(farm *f, child *c)
     tdm_sweep_row row;
     bool computed = true;
     char *line = WIFEXITED(status) && WEXITSTATUS(status) == 0 ? find_line(c) : NULL;
+    size_t n = line ? c->n - (size_t)(line - c->text) : 0;
     tdm_code code = TDM_OK;
-    if (line)
-        code = take_line(f, c, line, &row, &computed);
-    else
+    if (!line)
         explain_death(f, c, status, &row);
-    if (code != TDM_OK)
-        return code;
-    f->sweep->rows[c->point] = row;
-    f->sweep->n_known += !computed;
-    tdm_sweep_progress_row(&f->progress, &row, computed);
-    return TDM_OK;
+    if (tdm_sweep_share_works(&f->sweep->share))
+        return tell(f, c->point, line ? tdm_arena_strndup(f->arena, line, n) : NULL, &row);
+    if (line)
+        code = take_line(f, c->point, line, n, &row, &computed);
+    if (code == TDM_OK)
+        note_row(f, c->point, &row, computed);
+    return code;
 }
 
 static bool make_room(child *c)
@@ -228,7 +258,8 @@ static void end_late_children(farm *f)
 /* Milliseconds to wait at most: to the next deadline or the next look at the progress. */
 static int wait_ms(const farm *f)
 {
-    double now_s = tdm_sweep_clock_s(), wait_s = 1e-3 * TICK_MS;
+    double now_s = tdm_sweep_clock_s(),
+           wait_s = 1e-3 * (f->sweep->share.world ? SHARED_TICK_MS : TICK_MS);
     for (uint32_t i = 0; i < f->sweep->n_jobs; i++) {
         const child *c = &f->children[i];
         if (c->pid && !c->late && c->deadline_s - now_s < wait_s)
@@ -262,6 +293,31 @@ static tdm_code wait_some(farm *f, struct pollfd *fds, child **of, int *signal_n
     return code;
 }
 
+static bool is_busy(const farm *f, uint32_t next)
+{
+    bool some = !tdm_sweep_share_works(&f->sweep->share) && next < f->sweep->grid.n_points;
+    return some || f->n_running > 0 || !tdm_sweep_share_is_over(&f->sweep->share);
+}
+
+/* As many as there is room for; and points for other processes, or from process 0. */
+static tdm_code start_children(farm *f, uint32_t *next, int *signal_number)
+{
+    tdm_sweep *sweep = f->sweep;
+    if (!tdm_sweep_share_works(&sweep->share)) {
+        tdm_code code = TDM_OK;
+        while (code == TDM_OK && f->n_running < sweep->n_jobs && *next < sweep->grid.n_points)
+            code = start_child(f, (*next)++);
+        if (code == TDM_OK)
+            code = tdm_sweep_share_serve(&sweep->share, next, sweep->grid.n_points, take_shared, f,
+                                         signal_number, f->err);
+        return code;
+    }
+    uint32_t point = UINT32_MAX;
+    tdm_code code =
+        tdm_sweep_share_ask(&sweep->share, f->n_running < sweep->n_jobs, &point, f->err);
+    return code == TDM_OK && point != UINT32_MAX ? start_child(f, point) : code;
+}
+
 static tdm_code work(farm *f, int *signal_number)
 {
     tdm_sweep *sweep = f->sweep;
@@ -269,9 +325,8 @@ static tdm_code work(farm *f, int *signal_number)
     tdm_code code = TDM_OK;
     struct pollfd *fds = TDM_ALLOC(f->arena, struct pollfd, sweep->n_jobs + 1);
     child **of = TDM_ALLOC(f->arena, child *, sweep->n_jobs + 1);
-    while (code == TDM_OK && !*signal_number && (next < sweep->grid.n_points || f->n_running)) {
-        while (code == TDM_OK && f->n_running < sweep->n_jobs && next < sweep->grid.n_points)
-            code = start_child(f, next++);
+    while (code == TDM_OK && !*signal_number && is_busy(f, next)) {
+        code = start_children(f, &next, signal_number);
         if (code == TDM_OK)
             code = wait_some(f, fds, of, signal_number);
         tdm_code synced = tdm_sweep_journal_sync(&sweep->journal, f->err);
@@ -309,8 +364,11 @@ tdm_code tdm_sweep_farm(tdm_arena *arena, tdm_sweep *sweep, int *signal, tdm_err
     f.children = TDM_ALLOC(arena, child, sweep->n_jobs);
     sweep->rows = TDM_ALLOC(arena, tdm_sweep_row, sweep->grid.n_points);
     *signal = 0;
-    tdm_sweep_progress_start(&f.progress, sweep->grid.n_points, sweep->quiet);
+    tdm_sweep_progress_start(&f.progress, sweep->grid.n_points,
+                             sweep->quiet || tdm_sweep_share_works(&sweep->share));
     tdm_code code = work(&f, signal);
+    if (code == TDM_OK && *signal && tdm_sweep_share_works(&sweep->share))
+        code = tdm_sweep_share_interrupt(&sweep->share, *signal, err);
     end_all(&f);
     tdm_sweep_progress_clear(&f.progress);
     close(f.signals);

@@ -219,3 +219,15 @@ tdm_code tdm_sweep_journal_open(tdm_arena *arena, const char *folder, bool fresh
         tdm_sweep_journal_close(&made);
     return code;
 }
+
+tdm_code tdm_sweep_journal_text(tdm_arena *arena, tdm_sweep_journal *journal, char **text,
+                                size_t *n, tdm_error *err)
+{
+    return read_whole(arena, journal, text, n, err);
+}
+
+tdm_code tdm_sweep_journal_adopt(tdm_arena *arena, tdm_sweep_journal *journal, const char *text,
+                                 size_t n, tdm_error *err)
+{
+    return read_lines(arena, journal, text, n, err);
+}

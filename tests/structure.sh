@@ -43,6 +43,7 @@ layers() {
         library["simgrid/"] = "^sim/"
         library["gsl/"] = "^core/stats\\."
         library["cblas.h"] = "^backend/host/"
+        library["mpi.h"] = "^backend/mpi/"
         library["jansson.h"] = "^cli/|^tests/"
         library["yaml.h"] = "^core/doc\\."
         library["zlib.h"] = "^core/gzip\\."

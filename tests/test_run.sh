@@ -60,8 +60,8 @@ rm -r runs
 # ---- what it refuses ----
 run 2 stages.yaml --device pacer
 says err "run: --device: 'pacer' is not one of host, paced"
-run 2 stages.yaml --device paced --transport mpi
-says err "run: --transport: 'mpi' is not one of threads"
+run 2 stages.yaml --device paced --transport shared
+says err "run: --transport: 'shared' is not one of auto, threads, mpi"
 for steps in 0 -1 2x 99999 ''; do
     run 2 stages.yaml --device paced --steps "$steps"
     says err "run: --steps: '$steps' is not a whole number from 1 to 10000"

@@ -40,10 +40,15 @@ uint64_t host_sample(const host_call *c, uint64_t token)
     return (uint64_t)c->step * plan->num_microbatches * dp * b + of_step;
 }
 
+uint32_t host_word_of(const tdm_host *host, uint64_t sample, uint64_t position)
+{
+    uint64_t key = host_key(host->seed, "data", "words", sample);
+    return (uint32_t)(host_uniform(key, position) * host->plan->model.vocab_size);
+}
+
 uint32_t host_word(const host_call *c, uint64_t sample, uint64_t position)
 {
-    uint64_t key = host_key(c->rank->host->seed, "data", "words", sample);
-    return (uint32_t)(host_uniform(key, position) * c->model->vocab_size);
+    return host_word_of(c->rank->host, sample, position);
 }
 
 uint64_t host_op_key(const host_call *c, const char *what)

@@ -361,3 +361,13 @@ double tdm_host_grad_norm(const tdm_host *host, uint32_t step)
 {
     return host->ranks[0].grad_norm[step];
 }
+
+double *tdm_host_losses(tdm_host *host, uint32_t rank)
+{
+    return host->ranks[rank].loss;
+}
+
+double *tdm_host_grad_norms(tdm_host *host, uint32_t rank)
+{
+    return host->ranks[rank].grad_norm;
+}

@@ -7,14 +7,15 @@
 
 typedef struct tdm_host tdm_host;
 
-/* A piece of a reduced gradient as the optimizer takes it, before clipping: numbers
- * [first, first + count) of the rank's parameter. Called from the rank's own threads. */
+/* A piece of a parameter and its reduced gradient as the optimizer takes them, before clipping and
+ * before it changes anything: numbers [first, first + count) of the rank's parameter. Called from
+ * the rank's own threads. */
 typedef struct tdm_host_piece {
     uint32_t rank, step, layer;
     const tdm_kind *kind;
     const tdm_param *param;
     uint64_t first, count;
-    const float *gradient; /* [count] */
+    const float *gradient, *weight; /* [count] */
 } tdm_host_piece;
 typedef void tdm_host_watch(void *context, const tdm_host_piece *piece);
 
@@ -32,6 +33,27 @@ tdm_code tdm_host_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program
 /* Mean loss over the tokens of a step's global batch, and the gradient's norm; NAN: none. */
 double tdm_host_loss(const tdm_host *host, uint32_t step);
 double tdm_host_grad_norm(const tdm_host *host, uint32_t step);
+
+/* What tdm_host_loss and _grad_norm sum up: the rank's own [n_steps], to be filled in for ranks
+ * that another process carries out. */
+double *tdm_host_losses(tdm_host *host, uint32_t rank);
+double *tdm_host_grad_norms(tdm_host *host, uint32_t rank);
+
+/* What a run computed, for other programs. new: of a plan that trains; take: as the watch of
+ * tdm_host_open, with the dump as its context; write: after the last step, into a new folder:
+ *
+ *     model.json             sizes and kinds of layers
+ *     routing.npy            i4 [layer][sample][position][k]: experts, -1 - expert where dropped
+ *     step-N/words.npy       u4 [sample][position, and one more: the last target]
+ *     step-N/weight.BLOCK.NAME.npy, gradient.BLOCK.NAME.npy
+ *                            f4 [rows][columns] of the whole model, BLOCK embedding, layer-I or
+ * head; before the step, and before clipping; experts have a row each step-N/loss.npy,
+ * grad-norm.npy   f8 */
+typedef struct tdm_host_dump tdm_host_dump;
+tdm_host_dump *tdm_host_dump_new(tdm_arena *arena, const tdm_plan *plan, uint32_t n_steps);
+tdm_host_watch tdm_host_dump_take;
+tdm_code tdm_host_dump_write(tdm_host_dump *dump, const tdm_host *host, const char *folder,
+                             tdm_error *err);
 
 /* Place of element `local` of a rank's parameter in the parameter of the whole model. */
 uint64_t tdm_host_global(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *param,

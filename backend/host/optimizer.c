@@ -35,7 +35,8 @@ static void watch(const host_call *c, const host_param *p)
                                                      .param = p->param,
                                                      .first = p->first,
                                                      .count = p->count,
-                                                     .gradient = p->gradient + p->first});
+                                                     .gradient = p->gradient + p->first,
+                                                     .weight = p->weight + p->first});
 }
 
 static void update(const host_param *p, double scale, uint32_t step)

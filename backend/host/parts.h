@@ -125,6 +125,7 @@ static inline float *host_f32(const host_call *c, uint32_t ref)
 /* Place of a token of this rank's microbatch in all samples that the model ever sees. */
 uint64_t host_sample(const host_call *call, uint64_t token);
 /* The word at a place of a sample. */
+uint32_t host_word_of(const tdm_host *host, uint64_t sample, uint64_t position);
 uint32_t host_word(const host_call *call, uint64_t sample, uint64_t position);
 /* A parameter of the op's own block; NULL: it has none of that name. */
 const host_param *host_find(const host_call *call, const char *name);

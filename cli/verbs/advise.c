@@ -1,6 +1,7 @@
 /* advise.c: `tandem advise`: the least change of a scenario that meets every target, or that comes
  * nearest. */
 #include "advise.h"
+#include "launched.h"
 #include "output.h"
 #include "sim/sim.h"
 
@@ -133,16 +134,12 @@ static const tdm_advise_score *score_of(const tdm_advise_plan *plan)
 
 /* Confirms the best plans and ranks them by what the engine says; those it cannot predict come
  * last. */
-static void confirm(tdm_arena *arena, const arguments *a, tdm_advise_result *r)
+static tdm_code confirm(tdm_arena *arena, const arguments *a, tdm_advise_result *r, tdm_error *err)
 {
     uint32_t n = r->n_plans < a->n_confirm ? r->n_plans : a->n_confirm;
-    for (uint32_t i = 0; i < n; i++) {
-        if (a->options.progress)
-            fprintf(stderr, "\rconfirming %u of %u", i + 1, n);
-        tdm_advise_confirm(arena, &a->options, r->scenario, &r->plans[i]);
-    }
-    if (a->options.progress && n > 0)
-        fputc('\n', stderr);
+    tdm_code code = tdm_advise_confirm_all(arena, &a->options, r->scenario, r->plans, n, err);
+    if (code != TDM_OK)
+        return code;
     for (uint32_t i = 1; i < n; i++)
         for (uint32_t k = i; k > 0; k--) {
             tdm_advise_plan *low = &r->plans[k - 1], *high = &r->plans[k];
@@ -153,6 +150,7 @@ static void confirm(tdm_arena *arena, const arguments *a, tdm_advise_result *r)
             *low = *high;
             *high = moved;
         }
+    return TDM_OK;
 }
 
 static bool is_met(const tdm_advise_plan *plan)
@@ -260,72 +258,95 @@ static bool has_bare_stage(const tdm_scenario *scenario)
     return false;
 }
 
-static int search(tdm_arena *arena, const arguments *a, const tdm_scenario *scenario,
-                  tdm_error *err)
+/* What the search cannot do. */
+static tdm_code refuse(const tdm_scenario *scenario, tdm_error *err)
 {
+    if (scenario->n_targets == 0)
+        return tdm_error_add(
+            err, TDM_E_INVALID,
+            "tandem: %s: has no targets to meet (targets: {bubble_fraction: {max: 5%%}})",
+            scenario->path);
     if (is_skewed(scenario))
-        return tdm_cli_complain(
-            TDM_E_INVALID,
-            "%s: advise knows uniform and balanced routing without capacity only "
+        return tdm_error_add(
+            err, TDM_E_INVALID,
+            "tandem: %s: advise knows uniform and balanced routing without capacity only "
             "(--set routing.model=uniform --set routing.capacity_factor=null)",
             scenario->path);
     if (has_bare_stage(scenario))
-        return tdm_cli_complain(TDM_E_INVALID,
-                                "%s: advise knows stages with layers only; give every stage one in "
-                                "parallel.pipeline_model_parallel_layout",
-                                scenario->path);
-    note_perturbation(a, scenario);
-    tdm_folded *folded = tdm_folded_new(scenario);
-    tdm_advise_result result = {.scenario = scenario};
-    tdm_fold_choice now = tdm_fold_choice_of(scenario);
-    int code = TDM_OK;
-    if (!tdm_advise_evaluate(arena, folded, scenario, &now, &result.now))
-        code = tdm_cli_complain(TDM_E_INFEASIBLE, "%s: the scenario itself cannot be evaluated",
-                                scenario->path);
-    if (code == TDM_OK && a->n_confirm > 0)
-        tdm_advise_confirm(arena, &a->options, scenario, &result.now);
-    if (code == TDM_OK && !is_met(&result.now)) {
-        tdm_advise_plan confirmed = result.now;
-        if (tdm_advise_search(arena, folded, scenario, &a->options, &result, err) != TDM_OK)
-            code = tdm_cli_fail(err);
-        result.now = confirmed;
-        if (code == TDM_OK && result.n_plans == 0)
-            code = tdm_cli_complain(TDM_E_INVALID,
-                                    "advise: --keep and --vary leave no plan that is legal");
-    }
-    if (code == TDM_OK) {
-        confirm(arena, a, &result);
-        result.engine = a->n_confirm > 0 ? a->options.engine : NULL;
-        code = publish(arena, a, folded, &result);
-    }
-    tdm_folded_free(folded);
-    return code;
+        return tdm_error_add(
+            err, TDM_E_INVALID,
+            "tandem: %s: advise knows stages with layers only; give every stage one in "
+            "parallel.pipeline_model_parallel_layout",
+            scenario->path);
+    return TDM_OK;
 }
 
-static int advise(tdm_arena *arena, arguments *a, tdm_error *err)
+/* Finds and confirms; *result is the same on all processes. */
+static tdm_code search(tdm_arena *arena, const arguments *a, const tdm_scenario *scenario,
+                       tdm_folded *folded, tdm_advise_result *result, tdm_error *err)
+{
+    tdm_fold_choice now = tdm_fold_choice_of(scenario);
+    if (!tdm_advise_evaluate(arena, folded, scenario, &now, &result->now))
+        return tdm_error_add(err, TDM_E_INFEASIBLE,
+                             "tandem: %s: the scenario itself cannot be evaluated", scenario->path);
+    if (a->n_confirm > 0)
+        tdm_advise_confirm(arena, &a->options, scenario, &result->now);
+    if (is_met(&result->now))
+        return TDM_OK;
+    tdm_advise_plan confirmed = result->now;
+    tdm_code code = tdm_advise_search(arena, folded, scenario, &a->options, result, err);
+    result->now = confirmed;
+    if (code == TDM_OK && result->n_plans == 0)
+        code = tdm_error_add(err, TDM_E_INVALID,
+                             "tandem: advise: --keep and --vary leave no plan that is legal");
+    return code == TDM_OK ? confirm(arena, a, result, err) : code;
+}
+
+static int advise(tdm_arena *arena, arguments *a, tdm_launched *launched, tdm_error *err)
 {
     tdm_scenario *scenario = TDM_ALLOC(arena, tdm_scenario, 1);
-    if (tdm_scenario_load(arena, a->options.root, a->options.path, a->options.sets.items,
-                          a->options.sets.n, scenario, err) != TDM_OK ||
-        tdm_advise_limits_parse(arena, scenario, &a->keeps, &a->varies, &a->options.limits, err) !=
-            TDM_OK)
-        return tdm_cli_fail(err);
-    if (a->benchmark)
+    tdm_code code = tdm_scenario_load(arena, a->options.root, a->options.path,
+                                      a->options.sets.items, a->options.sets.n, scenario, err);
+    if (code == TDM_OK)
+        code = tdm_advise_limits_parse(arena, scenario, &a->keeps, &a->varies, &a->options.limits,
+                                       err);
+    if (code == TDM_OK && a->benchmark && !launched->quiet)
         return run_benchmark(scenario, a);
-    if (scenario->n_targets == 0)
-        return tdm_cli_complain(
-            TDM_E_INVALID, "%s: has no targets to meet (targets: {bubble_fraction: {max: 5%%}})",
-            scenario->path);
-    return search(arena, a, scenario, err);
+    if (code == TDM_OK && !a->benchmark)
+        code = refuse(scenario, err);
+    if (code != TDM_OK)
+        return tdm_launched_fail(launched, err);
+    int exit_code = tdm_launched_ready(launched);
+    if (exit_code != TDM_CLI_GO_ON || a->benchmark)
+        return a->benchmark ? TDM_OK : exit_code;
+    if (!launched->quiet)
+        note_perturbation(a, scenario);
+    tdm_folded *folded = tdm_folded_new(scenario);
+    tdm_advise_result result = {.scenario = scenario};
+    code = search(arena, a, scenario, folded, &result, err);
+    result.engine = a->n_confirm > 0 ? a->options.engine : NULL;
+    if (code != TDM_OK)
+        exit_code = tdm_launched_fail(launched, err);
+    else
+        exit_code = launched->quiet ? TDM_OK : publish(arena, a, folded, &result);
+    tdm_folded_free(folded);
+    return exit_code;
 }
 
 static int run(int argc, char **argv)
 {
     tdm_arena arena = {0};
+    tdm_launched launched;
     arguments a = {.options.engine = "sim", .format = "text", .confirm = "5"};
     int code = parse(&arena, argc, argv, &a);
     if (code == TDM_CLI_GO_ON)
-        code = advise(&arena, &a, TDM_ALLOC(&arena, tdm_error, 1));
+        code = tdm_launched_open("advise", "auto", TDM_LAUNCHED_DEADLINE_S, false, &launched);
+    if (code == TDM_CLI_GO_ON) {
+        a.options.world = launched.world;
+        a.options.progress = a.options.progress && !launched.quiet;
+        code = tdm_launched_close(&launched,
+                                  advise(&arena, &a, &launched, TDM_ALLOC(&arena, tdm_error, 1)));
+    }
     tdm_arena_free(&arena);
     return code;
 }

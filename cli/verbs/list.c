@@ -42,9 +42,9 @@ static const folder_section folders[] = {
     {"scenarios", "scenarios"},
 };
 
-static const char *const section_names[] = {"schedules", "collectives", "fabrics", "topologies",
-                                            "imports",   "exports",     "devices", "models",
-                                            "scenarios", "engines",     NULL};
+static const char *const section_names[] = {"schedules", "collectives", "fabrics",    "topologies",
+                                            "imports",   "exports",     "devices",    "models",
+                                            "scenarios", "engines",     "transports", NULL};
 
 /* One entry per member of a generated table of structs that have a name and a summary. */
 #define LIST_TABLE(arena, table, all)                                                              \
@@ -72,6 +72,17 @@ static section list_engines(tdm_arena *arena)
     all.entries[3] =
         (entry){"sim", missing ? "missing" : "ready",
                 missing ? missing : "discrete-event simulation with contention (SimGrid)"};
+    return all;
+}
+
+static section list_transports(tdm_arena *arena)
+{
+    section all = {.name = "transports", .n = 2, .entries = TDM_ALLOC(arena, entry, 2)};
+    const char *missing = tdm_mpi_missing();
+    all.entries[0] =
+        (entry){"mpi", missing ? "missing" : "ready",
+                missing ? missing : "ranks in the processes that mpirun or srun started"};
+    all.entries[1] = (entry){"threads", "ready", "ranks as threads of one process"};
     return all;
 }
 
@@ -161,6 +172,8 @@ static tdm_code list_section(tdm_arena *arena, const char *name, section *all, t
         LIST_TABLE(arena, tdm_exports, all);
     else if (strcmp(name, "engines") == 0)
         *all = list_engines(arena);
+    else if (strcmp(name, "transports") == 0)
+        *all = list_transports(arena);
     else
         for (size_t i = 0; i < TDM_COUNT(folders); i++)
             if (strcmp(name, folders[i].name) == 0) {
@@ -255,7 +268,8 @@ static int run(int argc, char **argv)
 const tdm_verb tdm_verb_list = {
     .name = "list",
     .usage =
-        "[schedules|collectives|fabrics|topologies|imports|exports|devices|models|scenarios|engines] "
+        "[schedules|collectives|fabrics|topologies|imports|exports|devices|models|scenarios|engines|"
+        "transports] "
         "[options]",
     .summary = "what scenarios can name, and which engines are there",
     .run = run,

@@ -1,17 +1,22 @@
-/* run.c: `tandem run`: carries the plan out, every rank's streams as threads of this process. */
+/* run.c: `tandem run`: carries the plan out, every rank's streams as threads of this process, or of
+ * one of those that mpirun or srun started. */
 #include "backend/backend.h"
 #include "cli.h"
+#include "core/units.h"
+#include "launched.h"
 #include "publish.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct arguments {
     tdm_predict_options predict;
     tdm_publish_options publish;
     tdm_run_options run;
-    const char *steps, *pace;
+    const char *steps, *pace, *timeout;
+    double deadline_s;
     const char *plan_text; /* the operand, when it is no scenario */
 } arguments;
 
@@ -39,6 +44,26 @@ static int take_pace(const char *text, double *pace)
     return TDM_CLI_GO_ON;
 }
 
+static int take_timeout(const char *text, double *seconds)
+{
+    double value = 0;
+    if (tdm_quantity_parse(text, TDM_UNIT_SECONDS, &value) != TDM_QUANTITY_OK || !(value > 0))
+        return tdm_cli_complain(TDM_E_INVALID, "run: --timeout: '%s': expected %s", text,
+                                tdm_unit_expected(TDM_UNIT_SECONDS));
+    *seconds = value;
+    return TDM_CLI_GO_ON;
+}
+
+static int check_dump(const char *folder, bool paced)
+{
+    if (folder && paced)
+        return tdm_cli_complain(TDM_E_INVALID, "run: --dump is for --device host: the paced device "
+                                               "computes nothing");
+    if (folder && access(folder, F_OK) == 0)
+        return tdm_cli_complain(TDM_E_INVALID, "run: --dump: %s is there already", folder);
+    return TDM_CLI_GO_ON;
+}
+
 static int check(tdm_arena *arena, const tdm_cli_strings *operands, arguments *a)
 {
     enum { MOST_STEPS = 10000 };
@@ -57,6 +82,9 @@ static int check(tdm_arena *arena, const tdm_cli_strings *operands, arguments *a
     if (paced && a->run.check_memory)
         return tdm_cli_complain(TDM_E_INVALID, "run: --check-memory is for --device host: the "
                                                "paced device has no memory");
+    int code = check_dump(a->run.dump, paced);
+    if (code != TDM_CLI_GO_ON)
+        return code;
     if (tdm_cli_is_plan_text(operands->items[0])) {
         if (a->predict.n_sets > 0)
             return tdm_cli_complain(TDM_E_INVALID,
@@ -70,17 +98,18 @@ static int check(tdm_arena *arena, const tdm_cli_strings *operands, arguments *a
                 operands->items[0]);
         a->plan_text = operands->items[0];
     }
-    int code =
-        a->steps ? take_count("--steps", a->steps, MOST_STEPS, &a->run.n_steps) : TDM_CLI_GO_ON;
+    code = a->steps ? take_count("--steps", a->steps, MOST_STEPS, &a->run.n_steps) : TDM_CLI_GO_ON;
     if (code == TDM_CLI_GO_ON && a->pace)
         code = take_pace(a->pace, &a->run.pace);
+    if (code == TDM_CLI_GO_ON && a->timeout)
+        code = take_timeout(a->timeout, &a->deadline_s);
     return code;
 }
 
 static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
 {
     static const char *const devices[] = {"host", "paced", NULL};
-    static const char *const transports[] = {"threads", NULL};
+    static const char *const transports[] = {"auto", "threads", "mpi", NULL};
     static const char *const formats[] = {"text", "json", "csv", "md", NULL};
     tdm_cli_strings operands, sets;
     const tdm_cli_option options[] = {
@@ -95,7 +124,7 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
          .value = &a->run.device},
         {.name = "--transport",
          .value_name = "TRANSPORT",
-         .text = "what connects ranks (default threads)",
+         .text = "what connects ranks (default auto: mpi under mpirun, else threads)",
          .choices = transports,
          .value = &a->run.transport},
         {.name = "--steps",
@@ -106,9 +135,17 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
          .value_name = "FACTOR",
          .text = "paced: slower than planned by this (default: as the machine keeps up)",
          .value = &a->pace},
+        {.name = "--timeout",
+         .value_name = "TIME",
+         .text = "mpi: a rank that waits longer for others ends the run (default 600s)",
+         .value = &a->timeout},
         {.name = "--check-memory",
          .text = "host: poison dead bytes, guard the arenas, count what is used",
          .flag = &a->run.check_memory},
+        {.name = "--dump",
+         .value_name = "DIR",
+         .text = "host: write words, routing, weights and gradients of every step, as .npy",
+         .value = &a->run.dump},
         {.name = "--format",
          .value_name = "FORMAT",
          .text = "how to print",
@@ -137,22 +174,38 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
     return check(arena, &operands, a);
 }
 
+static int carry_out(tdm_arena *arena, arguments *a, tdm_launched *launched)
+{
+    a->run.world = launched->world;
+    a->run.launch = launched->launch;
+    a->run.transport = launched->world ? "mpi" : "threads";
+    if (a->run.dump && launched->world)
+        return launched->quiet
+                   ? TDM_OK
+                   : tdm_cli_complain(TDM_E_INVALID, "run: --dump is for --transport threads: one "
+                                                     "process sees all ranks");
+    if (a->plan_text)
+        return tdm_run_text(arena, a->plan_text, &a->run, &a->publish, launched);
+    tdm_result *result = TDM_ALLOC(arena, tdm_result, 1);
+    tdm_error *err = TDM_ALLOC(arena, tdm_error, 1);
+    tdm_outcome outcome = {.result = result};
+    if (tdm_predict(arena, &a->predict, result, err) != TDM_OK)
+        return tdm_launched_fail(launched, err);
+    return launched->quiet ? TDM_OK : tdm_publish(arena, &a->publish, &outcome, err);
+}
+
 static int run(int argc, char **argv)
 {
     tdm_arena arena = {0};
     arguments a = {.publish = {.verb = "run", .format = "text"},
-                   .run = {.device = "host", .transport = "threads", .n_steps = 3}};
+                   .deadline_s = TDM_LAUNCHED_DEADLINE_S,
+                   .run = {.device = "host", .transport = "auto", .n_steps = 3}};
+    tdm_launched launched;
     int code = parse(&arena, argc, argv, &a);
-    if (code == TDM_CLI_GO_ON && a.plan_text) {
-        code = tdm_run_text(&arena, a.plan_text, &a.run, &a.publish);
-    } else if (code == TDM_CLI_GO_ON) {
-        tdm_result *result = TDM_ALLOC(&arena, tdm_result, 1);
-        tdm_error *err = TDM_ALLOC(&arena, tdm_error, 1);
-        tdm_outcome outcome = {.result = result};
-        code = tdm_predict(&arena, &a.predict, result, err) == TDM_OK
-                   ? tdm_publish(&arena, &a.publish, &outcome, err)
-                   : tdm_cli_fail(err);
-    }
+    if (code == TDM_CLI_GO_ON)
+        code = tdm_launched_open("run", a.run.transport, a.deadline_s, a.publish.quiet, &launched);
+    if (code == TDM_CLI_GO_ON)
+        code = tdm_launched_close(&launched, carry_out(&arena, &a, &launched));
     tdm_arena_free(&arena);
     return code;
 }

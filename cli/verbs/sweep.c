@@ -5,6 +5,7 @@
 #include "core/files.h"
 #include "core/schema.h"
 #include "core/units.h"
+#include "launched.h"
 #include "output.h"
 #include "sim/sim.h"
 
@@ -178,6 +179,9 @@ static tdm_code read_farm(const arguments *a, tdm_sweep *sweep, tdm_error *err)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     tdm_code code = TDM_OK;
     sweep->n_jobs = cores > 0 && cores < MAX_JOBS ? (uint32_t)cores : 1;
+    if (sweep->share.world) /* the cores are there for all processes of the host */
+        sweep->n_jobs /= tdm_world_shape_of(sweep->share.world)->n_on_host;
+    sweep->n_jobs = sweep->n_jobs > 0 ? sweep->n_jobs : 1;
     sweep->timeout_s = default_timeout_s;
     if (a->jobs)
         code = read_count("-j", a->jobs, MAX_JOBS, &sweep->n_jobs, err);
@@ -322,22 +326,32 @@ static int interrupted(const tdm_sweep *sweep, int signal_number)
 }
 
 /* Computes what is not known yet, then shows everything. */
-static int sweep_all(tdm_arena *arena, const arguments *a, tdm_sweep *sweep, tdm_sweep_view *view,
-                     tdm_error *err)
+static int sweep_all(tdm_arena *arena, const arguments *a, tdm_launched *launched, tdm_sweep *sweep,
+                     tdm_sweep_view *view, tdm_error *err)
 {
     int signal_number = 0;
-    tdm_code code = tdm_sweep_farm(arena, sweep, &signal_number, err);
+    tdm_code code = tdm_sweep_share_begin(arena, sweep, err);
+    if (code == TDM_OK)
+        code = tdm_sweep_farm(arena, sweep, &signal_number, err);
     if (code != TDM_OK)
-        return tdm_cli_fail(err);
+        return tdm_launched_fail(launched, err);
+    if (launched->quiet)
+        return TDM_OK; /* process 0 has the rows, and says what ended it early */
+    if (signal_number && launched->world) {
+        int exit_code = interrupted(sweep, signal_number);
+        tdm_world_abort(launched->world, exit_code);
+    }
     return signal_number ? interrupted(sweep, signal_number) : publish(arena, a, sweep, view, err);
 }
 
-static int start(tdm_arena *arena, arguments *a, tdm_sweep *sweep, tdm_error *err)
+static int start(tdm_arena *arena, arguments *a, tdm_launched *launched, tdm_sweep *sweep,
+                 tdm_error *err)
 {
     tdm_sweep_view view;
     tdm_output output;
+    sweep->share.world = launched->world;
     if (read_all(arena, a, sweep, &view, err) != TDM_OK)
-        return tdm_cli_fail(err);
+        return tdm_launched_fail(launched, err);
     if (!a->out_dir)
         a->out_dir =
             tdm_arena_printf(arena, "runs/%s-sweep", tdm_file_stem(arena, sweep->scenario_path));
@@ -345,10 +359,13 @@ static int start(tdm_arena *arena, arguments *a, tdm_sweep *sweep, tdm_error *er
     signal(SIGXFSZ, SIG_IGN);
     uint64_t program = tdm_sweep_program_hash();
     sweep->key_start = tdm_sweep_hash(program, sweep->engine, strlen(sweep->engine) + 1);
-    if (tdm_output_open(arena, a->out_dir, &output, err) != TDM_OK ||
-        tdm_sweep_journal_open(arena, a->out_dir, a->fresh, &sweep->journal, err) != TDM_OK)
-        return tdm_cli_fail(err);
-    int code = sweep_all(arena, a, sweep, &view, err);
+    if (!launched->quiet &&
+        (tdm_output_open(arena, a->out_dir, &output, err) != TDM_OK ||
+         tdm_sweep_journal_open(arena, a->out_dir, a->fresh, &sweep->journal, err) != TDM_OK))
+        return tdm_launched_fail(launched, err);
+    int code = tdm_launched_ready(launched);
+    if (code == TDM_CLI_GO_ON)
+        code = sweep_all(arena, a, launched, sweep, &view, err);
     tdm_sweep_journal_close(&sweep->journal);
     return code;
 }
@@ -357,11 +374,15 @@ static int run(int argc, char **argv)
 {
     tdm_arena arena = {0};
     arguments a = {.format = "text"};
+    tdm_launched launched;
     tdm_sweep *sweep = TDM_ALLOC(&arena, tdm_sweep, 1);
     sweep->engine = "analytic";
     int code = parse(&arena, argc, argv, &a, sweep);
     if (code == TDM_CLI_GO_ON)
-        code = start(&arena, &a, sweep, TDM_ALLOC(&arena, tdm_error, 1));
+        code = tdm_launched_open("sweep", "auto", TDM_LAUNCHED_DEADLINE_S, a.quiet, &launched);
+    if (code == TDM_CLI_GO_ON)
+        code = tdm_launched_close(
+            &launched, start(&arena, &a, &launched, sweep, TDM_ALLOC(&arena, tdm_error, 1)));
     tdm_arena_free(&arena);
     return code;
 }
