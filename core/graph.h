@@ -48,6 +48,9 @@ typedef struct tdm_vertex {
     tdm_cpu_vendor cpu;  /* socket */
     uint32_t cpu_family, cpu_model; /* socket; 0: not known */
     double nic_bytes_per_s;         /* NIC: line rate, one direction */
+    /* PCIe switch, socket: payload of all that passes from device to device, both directions
+     * together; 0: only its links limit it. */
+    double through_bytes_per_s;
     double nic_latency_s;
     bool nic_gpu_direct; /* NIC: may read GPU memory itself */
     const char *label;   /* what the system calls it: "mlx5_0"; NULL: not known */

@@ -122,27 +122,47 @@ static void take_node(tdm_nccl_comm *comm, const tdm_nccl_view *view, const tdm_
     comm->vendor = comm->vendor == view->vendor ? view->vendor : TDM_CPU_UNKNOWN;
 }
 
+/* Numbers within the communicator of a view's GPUs. */
+static const uint32_t *members_of(tdm_arena *arena, const tdm_graph *graph, const uint32_t *ranks,
+                                  uint32_t n_ranks, const tdm_nccl_view *view)
+{
+    uint32_t n = view->n_of[TDM_NCCL_GPU];
+    uint32_t *members = TDM_ALLOC(arena, uint32_t, n + 1);
+    for (uint32_t g = 0; g < n; g++)
+        for (uint32_t i = 0; i < n_ranks; i++)
+            if (graph->gpus[ranks[i]] == view->nodes[view->of[TDM_NCCL_GPU][g]].vertex)
+                members[g] = i;
+    return members;
+}
+
+/* The node's place; searched anew where it differs from the one before. */
 static tdm_code build_node(tdm_arena *arena, const tdm_graph *graph, const uint32_t *ranks,
                            uint32_t n_ranks, const uint32_t *node_of, uint32_t node,
-                           tdm_nccl_comm *comm, tdm_nccl_view *last, tdm_nccl_graph found[3],
-                           tdm_error *err)
+                           tdm_nccl_comm *comm, tdm_nccl_place *place, tdm_error *err)
 {
     uint32_t *local = TDM_ALLOC(arena, uint32_t, n_ranks);
     uint32_t n_local = 0;
-    tdm_nccl_view view;
     for (uint32_t i = 0; i < n_ranks; i++)
         if (node_of[i] == node)
             local[n_local++] = ranks[i];
     tdm_code code =
-        tdm_nccl_view_build(arena, graph, local, n_local, comm->n_nodes > 1, &view, err);
+        tdm_nccl_view_build(arena, graph, local, n_local, comm->n_nodes > 1, &place->view, err);
     if (code != TDM_OK)
         return code;
-    if (node == 0 || !tdm_nccl_view_same(&view, last)) {
-        search_node(arena, &view, comm, found);
-        tdm_nccl_p2p_measure(arena, &view, comm);
-        *last = view;
+    tdm_nccl_graph found[3];
+    if (node == 0 || !tdm_nccl_view_same(&place->view, &place[-1].view)) {
+        search_node(arena, &place->view, comm, found);
+        tdm_nccl_p2p_measure(arena, &place->view, comm);
+    } else {
+        found[0] = place[-1].ring;
+        found[1] = place[-1].tree;
+        found[2] = place[-1].nvls;
     }
-    take_node(comm, &view, found, node == 0);
+    place->ring = found[0];
+    place->tree = found[1];
+    place->nvls = found[2];
+    place->members = members_of(arena, graph, ranks, n_ranks, &place->view);
+    take_node(comm, &place->view, found, node == 0);
     return TDM_OK;
 }
 
@@ -152,12 +172,15 @@ tdm_code tdm_nccl_comm_build(tdm_arena *arena, const tdm_graph *graph, const uin
 {
     tdm_nccl_comm built = {.name = graph->name, .n_ranks = n_ranks, .settings = *settings};
     uint32_t *node_of = TDM_ALLOC(arena, uint32_t, n_ranks + 1);
-    tdm_nccl_graph found[3];
-    tdm_nccl_view last = {0};
+    tdm_graph *own = TDM_ALLOC(arena, tdm_graph, 1); /* the communicator outlives the caller's */
+    *own = *graph;
+    built.graph = own;
     built.n_nodes = find_nodes(arena, graph, ranks, n_ranks, node_of);
+    tdm_nccl_place *places = TDM_ALLOC(arena, tdm_nccl_place, built.n_nodes + 1);
+    built.places = places;
     for (uint32_t node = 0; node < built.n_nodes; node++) {
         tdm_code code =
-            build_node(arena, graph, ranks, n_ranks, node_of, node, &built, &last, found, err);
+            build_node(arena, graph, ranks, n_ranks, node_of, node, &built, &places[node], err);
         if (code != TDM_OK)
             return code;
     }

@@ -7,8 +7,17 @@
 #include "core/nccl/settings.h"
 #include "core/nccl/site.h"
 
+/* One node of a communicator: what its ways are made of. */
+typedef struct tdm_nccl_place {
+    tdm_nccl_view view;
+    tdm_nccl_graph ring, tree, nvls; /* as found on this node */
+    const uint32_t *members;         /* [GPUs of the view] numbers within the communicator */
+} tdm_nccl_place;
+
 typedef struct tdm_nccl_comm {
     const char *name; /* of the machine */
+    const tdm_graph *graph;
+    const tdm_nccl_place *places; /* [n_nodes], by their first rank */
     uint32_t n_ranks, n_nodes;
     uint32_t min_local, max_local; /* ranks of a node */
     uint32_t min_sm, max_sm;

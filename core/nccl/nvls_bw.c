@@ -22,6 +22,23 @@ double tdm_nccl_nvls_wire_bytes(const tdm_nccl_case *it)
     return it->func == TDM_NCCL_ALL_REDUCE ? (n + 1) / n : 1;
 }
 
+void tdm_nccl_load_nvls(tdm_nccl_loads *loads, uint32_t place)
+{
+    tdm_nccl_func func = tdm_nccl_loads_func(loads);
+    uint32_t n = tdm_nccl_loads_comm(loads)->places[place].view.n_of[TDM_NCCL_GPU];
+    double up = 0, down = 0;
+    if (func != TDM_NCCL_ALL_GATHER) {
+        up += 1;
+        down += 1.0 / n;
+    }
+    if (func != TDM_NCCL_REDUCE_SCATTER) {
+        up += 1.0 / n;
+        down += 1;
+    }
+    for (uint32_t g = 0; g < n; g++)
+        tdm_nccl_load_switch(loads, place, g, up, down);
+}
+
 const tdm_nccl_graph *tdm_nccl_nvls_graph(const tdm_nccl_comm *comm)
 {
     return &comm->nvls;

@@ -3,7 +3,7 @@
 #ifndef TDM_NCCL_TUNING_H
 #define TDM_NCCL_TUNING_H
 
-#include "core/nccl/comm.h"
+#include "core/nccl/traffic.h"
 
 /* What of the constants an algorithm is asked for. */
 typedef struct tdm_nccl_case {
@@ -32,6 +32,8 @@ typedef struct tdm_nccl_algorithm {
     double (*latency)(const tdm_nccl_case *it);
     /* Bytes on the busiest directed link of a GPU for each byte of the buffer. */
     double (*wire_bytes)(const tdm_nccl_case *it);
+    /* Puts a call's bytes on the links: for every byte of the buffer, over all channels. */
+    void (*load)(tdm_nccl_loads *loads);
 } tdm_nccl_algorithm;
 
 extern const tdm_nccl_algorithm *const tdm_nccl_algorithms[]; /* NULL-terminated, generated */

@@ -103,25 +103,53 @@ static const tdm_edge *edge_to_socket(const maker *make, uint32_t v)
     return NULL;
 }
 
-/* Bundles between the same two nodes become one. */
-static void add_pair(maker *make, uint32_t a, uint32_t b, tdm_nccl_link link)
+static void add_wire(maker *make, tdm_nccl_link *link, tdm_nccl_wire wire)
 {
-    for (uint32_t l = 0; l < make->n_links; l++)
-        if (make->links[l].from == a && make->links[l].to == b &&
-            make->links[l].reach == link.reach) {
-            make->links[l].bw += link.bw;
-            make->links[make->links[l].back].bw += link.bw;
-            return;
+    tdm_nccl_wire *made = TDM_ALLOC(make->arena, tdm_nccl_wire, 1);
+    wire.next = link->wire;
+    *made = wire;
+    link->wire = made;
+}
+
+/* Bundles between the same two nodes become one. wires: of the two directions, NULL: none. */
+static void add_pair(maker *make, uint32_t a, uint32_t b, tdm_nccl_link link,
+                     const tdm_nccl_wire wires[2])
+{
+    uint32_t l = 0;
+    while (l < make->n_links && (make->links[l].from != a || make->links[l].to != b ||
+                                 make->links[l].reach != link.reach))
+        l++;
+    if (l == make->n_links) {
+        make->links[l] = make->links[l + 1] = link;
+        make->links[l].from = make->links[l + 1].to = a;
+        make->links[l].to = make->links[l + 1].from = b;
+        make->links[l].back = l + 1;
+        make->links[l + 1].back = l;
+        make->n_links += 2;
+    } else {
+        make->links[l].bw += link.bw;
+        make->links[make->links[l].back].bw += link.bw;
+    }
+    if (wires) {
+        add_wire(make, &make->links[l], wires[0]);
+        add_wire(make, &make->links[make->links[l].back], wires[1]);
+    }
+}
+
+/* The edge of the other direction; of bundles beside each other the one of the same place. */
+static uint32_t edge_back(const tdm_graph *graph, uint32_t e)
+{
+    const tdm_edge *edge = &graph->edges[e];
+    uint32_t place = 0, back = UINT32_MAX;
+    for (uint32_t i = graph->first_edge[edge->from]; i < e; i++)
+        place += graph->edges[i].to == edge->to && graph->edges[i].wire == edge->wire;
+    for (uint32_t i = graph->first_edge[edge->to]; i < graph->first_edge[edge->to + 1]; i++)
+        if (graph->edges[i].to == edge->from && graph->edges[i].wire == edge->wire) {
+            back = i;
+            if (place-- == 0)
+                break;
         }
-    link.from = a;
-    link.to = b;
-    link.back = make->n_links + 1;
-    make->links[make->n_links] = link;
-    link.from = b;
-    link.to = a;
-    link.back = make->n_links;
-    make->links[make->n_links + 1] = link;
-    make->n_links += 2;
+    return back;
 }
 
 /* NCCL's figure for an edge. NVLinks to processors do not occur on what this program knows. */
@@ -164,17 +192,26 @@ static void add_links(maker *make)
         tdm_nccl_link link = {0};
         if (edge->from > edge->to || !link_of(make, edge, &link))
             continue;
-        uint32_t ends[2] = {edge->from, edge->to};
-        for (int i = 0; i < 2; i++) {
-            if (!is_port_of_processor(make, ends[i]))
+        uint32_t ends[2] = {edge->from, edge->to}, back = edge_back(graph, e);
+        tdm_nccl_wire wires[2] = {{1, {e, 0}, 0, NULL}, {1, {back, 0}, 0, NULL}};
+        for (int i = 0; i < 2 && back != UINT32_MAX; i++) {
+            const tdm_edge *on =
+                is_port_of_processor(make, ends[i]) ? edge_to_socket(make, ends[i]) : NULL;
+            if (!on)
                 continue;
-            const tdm_edge *on = edge_to_socket(make, ends[i]);
-            link.bw = on ? fmin(link.bw, pcie_bw(on)) : link.bw;
-            ends[i] = on ? on->to : ends[i];
+            uint32_t up = (uint32_t)(on - graph->edges), down = edge_back(graph, up);
+            link.bw = fmin(link.bw, pcie_bw(on));
+            ends[i] = on->to;
+            if (down == UINT32_MAX)
+                continue;
+            /* Towards the socket the port's own edge comes last, away from it first. */
+            wires[i] = (tdm_nccl_wire){2, {down, i ? back : e}, 0, NULL};
+            wires[1 - i] = (tdm_nccl_wire){2, {i ? e : back, up}, 0, NULL};
         }
         uint32_t a = make->node_of[ends[0]], b = make->node_of[ends[1]];
+        wires[0].bw = wires[1].bw = link.bw;
         if (a != UINT32_MAX && b != UINT32_MAX && a != b)
-            add_pair(make, a, b, link);
+            add_pair(make, a, b, link, back == UINT32_MAX ? NULL : wires);
     }
 }
 
@@ -280,7 +317,7 @@ tdm_code tdm_nccl_view_build(tdm_arena *arena, const tdm_graph *graph, const uin
     for (uint32_t n = 0, n_devices = make.n_nodes; n < n_devices; n++)
         if (make.nodes[n].kind == TDM_NCCL_NIC)
             add_pair(&make, n, add_node(&make, make.nodes[n].vertex, TDM_NCCL_PORT),
-                     (tdm_nccl_link){.reach = TDM_NCCL_LOC, .bw = make.nodes[n].bw});
+                     (tdm_nccl_link){.reach = TDM_NCCL_LOC, .bw = make.nodes[n].bw}, NULL);
     tdm_nccl_view built = {0};
     sort_links(&make, &built);
     index_kinds(&make, &built);

@@ -34,12 +34,21 @@ typedef struct tdm_nccl_node {
     int local_gpu;         /* PORT: the GPU that NCCL pairs with it, -1: none */
 } tdm_nccl_node;
 
+/* Edges of the graph that a link is made of: one, or two over a root port; bundles beside each
+ * other follow as `next`. */
+typedef struct tdm_nccl_wire {
+    uint32_t n_edges, edges[2];
+    double bw;
+    const struct tdm_nccl_wire *next;
+} tdm_nccl_wire;
+
 typedef struct tdm_nccl_link {
     uint32_t from, to;
     tdm_nccl_reach reach; /* LOC for the wire to the network */
     bool is_nvlink, is_pcie;
     double bw;
-    uint32_t back; /* the link of the other direction */
+    uint32_t back;             /* the link of the other direction */
+    const tdm_nccl_wire *wire; /* NULL: the wire to the network, whose edges are the network's */
 } tdm_nccl_link;
 
 typedef struct tdm_nccl_path {

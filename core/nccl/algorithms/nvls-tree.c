@@ -19,6 +19,20 @@ static double latency(const tdm_nccl_case *it)
     return it->intra_us + 2 * floor(log2(it->comm->n_nodes)) * it->inter_us;
 }
 
+static const tdm_nccl_graph *heads_of(const tdm_nccl_place *place)
+{
+    return &place->nvls;
+}
+
+static void load(tdm_nccl_loads *loads)
+{
+    const tdm_nccl_comm *comm = tdm_nccl_loads_comm(loads);
+    for (uint32_t p = 0; p < comm->n_nodes; p++)
+        tdm_nccl_load_nvls(loads, p);
+    for (uint32_t c = 0; c < comm->nvls.n_channels; c++)
+        tdm_nccl_load_trees(loads, heads_of, c, 1.0 / comm->nvls.n_channels);
+}
+
 const tdm_nccl_algorithm tdm_nccl_algorithm_nvls_tree = {
     .name = "NVLSTree",
     .algo = TDM_NCCL_NVLS_TREE,
@@ -28,4 +42,5 @@ const tdm_nccl_algorithm tdm_nccl_algorithm_nvls_tree = {
     .bandwidth = bandwidth,
     .latency = latency,
     .wire_bytes = tdm_nccl_nvls_wire_bytes,
+    .load = load,
 };

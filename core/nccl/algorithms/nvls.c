@@ -16,6 +16,11 @@ static double latency(const tdm_nccl_case *it)
     return it->intra_us;
 }
 
+static void load(tdm_nccl_loads *loads)
+{
+    tdm_nccl_load_nvls(loads, 0);
+}
+
 const tdm_nccl_algorithm tdm_nccl_algorithm_nvls = {
     .name = "NVLS",
     .algo = TDM_NCCL_NVLS,
@@ -25,4 +30,5 @@ const tdm_nccl_algorithm tdm_nccl_algorithm_nvls = {
     .bandwidth = bandwidth,
     .latency = latency,
     .wire_bytes = tdm_nccl_nvls_wire_bytes,
+    .load = load,
 };

@@ -31,6 +31,17 @@ static double wire_bytes(const tdm_nccl_case *it)
     return (it->comm->n_ranks - 1.0) / it->comm->n_ranks;
 }
 
+/* Step k goes to the rank 2^k on, with as many parts as it has gathered so far. */
+static void load(tdm_nccl_loads *loads)
+{
+    uint32_t n = tdm_nccl_loads_comm(loads)->n_ranks;
+    for (uint32_t distance = 1; distance < n; distance *= 2) {
+        uint32_t parts = distance < n - distance ? distance : n - distance;
+        for (uint32_t i = 0; i < n; i++)
+            tdm_nccl_load_message(loads, i, (i + distance) % n, (double)parts / n);
+    }
+}
+
 const tdm_nccl_algorithm tdm_nccl_algorithm_pat = {
     .name = "PAT",
     .algo = TDM_NCCL_PAT,
@@ -42,4 +53,5 @@ const tdm_nccl_algorithm tdm_nccl_algorithm_pat = {
     .bandwidth = bandwidth,
     .latency = latency,
     .wire_bytes = wire_bytes,
+    .load = load,
 };

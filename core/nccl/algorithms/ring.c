@@ -48,6 +48,48 @@ static double wire_bytes(const tdm_nccl_case *it)
     return (double)it->n_steps / it->comm->n_ranks;
 }
 
+/* One channel: node after node, each from the GPU that receives to the one that sends. A broadcast
+ * does not come back to its root, a reduction does not leave it; both pass all of the buffer. */
+static void load_channel(tdm_nccl_loads *loads, uint32_t channel, double share)
+{
+    const tdm_nccl_comm *comm = tdm_nccl_loads_comm(loads);
+    tdm_nccl_func func = tdm_nccl_loads_func(loads);
+    for (uint32_t p = 0; p < comm->n_nodes; p++) {
+        const tdm_nccl_place *place = &comm->places[p],
+                             *next = &comm->places[(p + 1) % comm->n_nodes];
+        uint32_t n = place->view.n_of[TDM_NCCL_GPU];
+        const uint16_t *order = place->ring.order + (size_t)channel * n;
+        for (uint32_t i = 0; i < n; i++) {
+            bool leaves = i + 1 == n && comm->n_nodes > 1;
+            uint32_t to = leaves ? next->ring.order[(size_t)channel * next->view.n_of[TDM_NCCL_GPU]]
+                                 : order[(i + 1) % n];
+            uint32_t sender = place->members[order[i]],
+                     receiver = (leaves ? next : place)->members[to];
+            if ((func == TDM_NCCL_BROADCAST && receiver == 0) ||
+                (func == TDM_NCCL_REDUCE && sender == 0))
+                continue;
+            if (leaves)
+                tdm_nccl_load_across(loads, p, order[i], place->ring.adapters[2 * channel + 1],
+                                     (p + 1) % comm->n_nodes, next->ring.adapters[2 * channel], to,
+                                     share);
+            else
+                tdm_nccl_load_gpus(loads, p, order[i], to, share);
+        }
+    }
+}
+
+static void load(tdm_nccl_loads *loads)
+{
+    const tdm_nccl_comm *comm = tdm_nccl_loads_comm(loads);
+    tdm_nccl_func func = tdm_nccl_loads_func(loads);
+    double n = comm->n_ranks, n_channels = comm->ring.n_channels;
+    double share = func == TDM_NCCL_ALL_REDUCE                             ? 2 * (n - 1) / n
+                   : func == TDM_NCCL_BROADCAST || func == TDM_NCCL_REDUCE ? 1
+                                                                           : (n - 1) / n;
+    for (uint32_t c = 0; c < comm->ring.n_channels; c++)
+        load_channel(loads, c, share / n_channels);
+}
+
 const tdm_nccl_algorithm tdm_nccl_algorithm_ring = {
     .name = "Ring",
     .algo = TDM_NCCL_RING,
@@ -59,4 +101,5 @@ const tdm_nccl_algorithm tdm_nccl_algorithm_ring = {
     .bandwidth = bandwidth,
     .latency = latency,
     .wire_bytes = wire_bytes,
+    .load = load,
 };

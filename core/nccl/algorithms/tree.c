@@ -44,6 +44,28 @@ static double wire_bytes(const tdm_nccl_case *it)
     return 2; /* up once and down once */
 }
 
+static const tdm_nccl_graph *tree_of(const tdm_nccl_place *place)
+{
+    return &place->tree;
+}
+
+static void load(tdm_nccl_loads *loads)
+{
+    const tdm_nccl_comm *comm = tdm_nccl_loads_comm(loads);
+    double share = 1.0 / comm->tree.n_channels;
+    for (uint32_t c = 0; c < comm->tree.n_channels; c++) {
+        for (uint32_t p = 0; p < comm->n_nodes; p++) {
+            uint32_t n = comm->places[p].view.n_of[TDM_NCCL_GPU];
+            const uint16_t *chain = comm->places[p].tree.order + (size_t)c * n;
+            for (uint32_t i = 0; i + 1 < n; i++) {
+                tdm_nccl_load_gpus(loads, p, chain[i + 1], chain[i], share);
+                tdm_nccl_load_gpus(loads, p, chain[i], chain[i + 1], share);
+            }
+        }
+        tdm_nccl_load_trees(loads, tree_of, c, share);
+    }
+}
+
 const tdm_nccl_algorithm tdm_nccl_algorithm_tree = {
     .name = "Tree",
     .algo = TDM_NCCL_TREE,
@@ -55,4 +77,5 @@ const tdm_nccl_algorithm tdm_nccl_algorithm_tree = {
     .bandwidth = bandwidth,
     .latency = latency,
     .wire_bytes = wire_bytes,
+    .load = load,
 };
