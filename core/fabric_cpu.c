@@ -7,26 +7,27 @@
 static const struct {
     tdm_cpu_vendor vendor;
     uint32_t family, model;
-} cpus[] = { /* by the value of their names */
-    {TDM_CPU_INTEL, 6, 79},
-    {TDM_CPU_INTEL, 6, 85}, /* and Cascade Lake */
-    {TDM_CPU_INTEL, 6, 106},
-    {TDM_CPU_INTEL, 6, 143},
-    {TDM_CPU_INTEL, 6, 207},
-    {TDM_CPU_AMD, 23, 49},
-    {TDM_CPU_AMD, 25, 1},
-    {TDM_CPU_AMD, 25, 17},
-    {TDM_CPU_AMD, 26, 2},
-    {TDM_CPU_ARM, 0, 0},
+} cpus[] = {
+    /* by the value of their names */
+    {TDM_CPU_INTEL, 6, 79},  {TDM_CPU_INTEL, 6, 85}, /* and Cascade Lake */
+    {TDM_CPU_INTEL, 6, 106}, {TDM_CPU_INTEL, 6, 143}, {TDM_CPU_INTEL, 6, 207},
+    {TDM_CPU_AMD, 23, 49},   {TDM_CPU_AMD, 25, 1},    {TDM_CPU_AMD, 25, 17},
+    {TDM_CPU_AMD, 26, 2},    {TDM_CPU_ARM, 0, 0},
 };
 
 const tdm_choice tdm_fabric_cpus[] = {
-    {"intel-broadwell", 0, false},       {"intel-skylake", 1, false},
-    {"intel-ice-lake", 2, false},        {"intel-sapphire-rapids", 3, false},
-    {"intel-emerald-rapids", 4, false},  {"amd-rome", 5, false},
-    {"amd-milan", 6, false},             {"amd-genoa", 7, false},
-    {"amd-turin", 8, false},             {"arm-grace", 9, false},
-    {"intel-cascade-lake", 1, true},     {NULL, 0, false},
+    {"intel-broadwell", 0, false},
+    {"intel-skylake", 1, false},
+    {"intel-ice-lake", 2, false},
+    {"intel-sapphire-rapids", 3, false},
+    {"intel-emerald-rapids", 4, false},
+    {"amd-rome", 5, false},
+    {"amd-milan", 6, false},
+    {"amd-genoa", 7, false},
+    {"amd-turin", 8, false},
+    {"arm-grace", 9, false},
+    {"intel-cascade-lake", 1, true},
+    {NULL, 0, false},
 };
 
 tdm_vertex tdm_fabric_socket(int cpu, int32_t numa)

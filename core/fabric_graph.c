@@ -10,8 +10,7 @@ tdm_vertex tdm_fabric_gpu(const tdm_device *device, uint32_t node)
         .kind = TDM_VERTEX_GPU, .node = node, .sm = (uint32_t)lround(capability * 10)};
 }
 
-tdm_code tdm_fabric_check_capability(const tdm_device *device, const tdm_node *root,
-                                     tdm_error *err)
+tdm_code tdm_fabric_check_capability(const tdm_device *device, const tdm_node *root, tdm_error *err)
 {
     if (device->compute_capability.value > 0)
         return TDM_OK;

@@ -28,7 +28,7 @@ const tdm_field tdm_network_fields[] = {
              "payload over line rate of an adapter (0.97 when left out)"),
     QUANTITY(latency, TDM_UNIT_SECONDS, false, 0, 0,
              "from adapter to adapter through one switch (0.7us when left out)"),
-    QUANTITY(oversubscription, TDM_UNIT_NONE, true, 1, 0,
+    QUANTITY(oversubscription, TDM_UNIT_NONE, false, 1, 0,
              "what the adapters below a leaf can send over what its uplinks carry (1 when left "
              "out)"),
     {.key = "nodes_per_leaf",
@@ -123,8 +123,9 @@ tdm_code tdm_network_expand(tdm_arena *arena, tdm_node *parent, const char *key,
     tdm_node *node = tdm_node_child(parent, key);
     if (!node || node->kind != TDM_NODE_SCALAR || !node->text[0] || tdm_node_is_null(node))
         return TDM_OK;
-    const char *expected = with_kind ? "KIND [N x RATE] [KEY VALUE ...], as rail 8 x 400Gbit/s "
-                                       "oversubscription 2, or a map"
+    const char *expected = with_kind ? "KIND [N x RATE] [KEY VALUE ...] with the keys efficiency, "
+                                       "latency, oversubscription and nodes_per_leaf, as rail 8 x "
+                                       "400Gbit/s oversubscription 2, or a map"
                                      : "N x RATE, as 8 x 400Gbit/s, or a map";
     char quoted[TDM_QUOTE_SIZE];
     words w = {arena, node->text, node, tdm_node_new_map(arena, node), fields};
@@ -178,8 +179,8 @@ tdm_code tdm_network_find(const tdm_network_spec *spec, const tdm_node *map,
         return spec->kind ? unknown_kind(tdm_node_child(map, "kind"), err) : TDM_E_INVALID;
     for (size_t i = 0; i < TDM_COUNT(leaf_keys) && !found->has_leaves; i++)
         if (tdm_node_child(map, leaf_keys[i]))
-            code = tdm_node_error_at(map, leaf_keys[i], err, "%s has no leaf switches: leave it out",
-                                     found->name);
+            code = tdm_node_error_at(map, leaf_keys[i], err,
+                                     "%s has no leaf switches: leave it out", found->name);
     *network = found;
     return code;
 }

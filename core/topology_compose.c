@@ -127,10 +127,10 @@ static void add_network(maker *make)
         if (make->builder.vertices[v].kind == TDM_VERTEX_NIC)
             nics[i++] = v;
     for (i = 0; i < n; i++)
-        names[i] = make->n_adapters == c->node->n_gpus
-                       ? tdm_arena_printf(make->arena, "gpu-%u-nic", i)
-                       : tdm_arena_printf(make->arena, "%s-network",
-                                          make->builder.vertices[nics[i]].name);
+        names[i] =
+            make->n_adapters == c->node->n_gpus
+                ? tdm_arena_printf(make->arena, "gpu-%u-nic", i)
+                : tdm_arena_printf(make->arena, "%s-network", make->builder.vertices[nics[i]].name);
     uint32_t per_leaf = spec->nodes_per_leaf;
     const tdm_network_site site = {
         .builder = &make->builder,

@@ -27,7 +27,7 @@ static const tdm_field common_fields[] = {
      .type = TDM_FIELD_TEXT,
      .offset = offsetof(common, fabric),
      .required = true,
-     .doc = "kind of interconnect"},
+     .doc = "kind of interconnect (or node, for copies of a machine that another file tells)"},
     {.key = "device",
      .type = TDM_FIELD_TEXT,
      .offset = offsetof(common, device),
@@ -243,6 +243,7 @@ static tdm_code read_fabric(tdm_arena *arena, const char *data, const char *path
     if (code != TDM_OK)
         return code;
     const char *name = tdm_file_stem(arena, path);
+    tdm_grade grade = tdm_fields_grade(file.fields, file.record);
     *out = (tdm_topology_file){
         .name = name,
         .description = file.common->description,
@@ -251,7 +252,7 @@ static tdm_code read_fabric(tdm_arena *arena, const char *data, const char *path
         .fabric = file.fabric->name,
         .collective_launch_s = file.common->collective_launch,
         .p2p_launch_s = file.common->p2p_launch,
-        .grade = tdm_fields_grade(file.fields, file.record),
+        .grade = file.common->grade > (int)grade ? (tdm_grade)file.common->grade : grade,
         .graph = file.fabric->graph(arena, file.spec, has_device ? &device : NULL, name)};
     out->graph.site = file.site;
     return TDM_OK;

@@ -19,7 +19,7 @@ typedef struct tdm_topology_file {
     const char *fabric;      /* of a node, where it is composed */
     const char *network;     /* "rail, 8 x 400 Gbit/s"; NULL: none, or one that the fabric has */
     tdm_value collective_launch_s, p2p_launch_s; /* without a source: not given */
-    tdm_grade grade;                             /* worst of all numbers in the file, and its node's */
+    tdm_grade grade; /* worst of the file's numbers and shape, and its node's */
     tdm_graph graph;
 } tdm_topology_file;
 

@@ -202,6 +202,7 @@ tdm_code tdm_topology_read_nodes(tdm_arena *arena, const char *data, const char 
                                          .network = network,
                                          .spec = r.network};
     tdm_grade grade = tdm_fields_grade(fields, &r);
+    grade = r.grade > (int)grade ? (tdm_grade)r.grade : grade;
     const char *name = tdm_file_stem(arena, path);
     *file = (tdm_topology_file){.name = name,
                                 .description = r.description,

@@ -241,7 +241,7 @@ static void add_link(tdm_graph_builder *builder, const spec *s, uint32_t l)
     tdm_edge edge = {.from = from,
                      .to = to,
                      .wire = (tdm_wire)line->wire,
-                     .count = line->count                       ? line->count
+                     .count = line->count                   ? line->count
                               : line->wire == TDM_WIRE_PCIE ? 16
                                                             : 1,
                      .bytes_per_s = line->bandwidth.value,

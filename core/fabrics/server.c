@@ -2,8 +2,8 @@
  * joins them, and where the network adapters sit. Everything is spread evenly: GPUs over switches
  * (sockets where there are none), switches over sockets, adapters over either. Speeds are NCCL's
  * for what the file names (graph_rates.h): they are what payload gets of large messages. */
-#include "graph_rates.h"
 #include "fabric.h"
+#include "graph_rates.h"
 #include "import.h"
 #include "network.h"
 
@@ -70,9 +70,10 @@ static const tdm_field fields[] = {
     COUNT(spec, switches, false, 0, 64, "PCIe switches in all (none when left out)"),
     COUNT(spec, pcie, true, 1, 6, "PCIe generation of all its links, 16 lanes each"),
     CHOICE(spec, nvlink, true, wirings, "how NVLink joins the GPUs"),
-    COUNT(spec, links_per_pair, false, 1, 64,
-          "NVLinks between two GPUs that are joined directly (all of a GPU, shared out evenly, when "
-          "left out)"),
+    COUNT(
+        spec, links_per_pair, false, 1, 64,
+        "NVLinks between two GPUs that are joined directly (all of a GPU, shared out evenly, when "
+        "left out)"),
     QUANTITY(spec, nvlink_rate, TDM_UNIT_BYTES_PER_S, false, true,
              "one NVLink, payload, one direction (what NCCL counts when left out)"),
     QUANTITY(spec, c2c, TDM_UNIT_BYTES_PER_S, false, true,
@@ -126,9 +127,8 @@ static tdm_code check(const void *in, const tdm_node *root, tdm_error *err)
     tdm_code code = check_nvlink(s, root, err);
     if (check_even(s->switches, "switches", s->sockets, "sockets", root, err) != TDM_OK)
         code = TDM_E_INVALID;
-    if (s->switches > 0
-            ? check_even(s->gpus, "gpus", s->switches, "switches", root, err) != TDM_OK
-            : check_even(s->gpus, "gpus", s->sockets, "sockets", root, err) != TDM_OK)
+    if (s->switches > 0 ? check_even(s->gpus, "gpus", s->switches, "switches", root, err) != TDM_OK
+                        : check_even(s->gpus, "gpus", s->sockets, "sockets", root, err) != TDM_OK)
         code = TDM_E_INVALID;
     if (s->adapters.beside == AT_SWITCH && s->switches == 0)
         code = tdm_node_error_at(root, "adapters.beside", err,
@@ -170,7 +170,8 @@ static uint32_t spread(uint32_t i, uint32_t n, uint32_t m)
 
 static const char *link_name(const maker *make, uint32_t vertex, const char *what)
 {
-    return tdm_arena_printf(make->builder.arena, "%s-%s", make->builder.vertices[vertex].name, what);
+    return tdm_arena_printf(make->builder.arena, "%s-%s", make->builder.vertices[vertex].name,
+                            what);
 }
 
 static void hang(maker *make, uint32_t vertex, uint32_t parent)
@@ -220,11 +221,11 @@ static void add_adapters(maker *make)
     const adapters *a = &make->spec->adapters;
     bool at_switch = make->spec->switches > 0 && a->beside != AT_SOCKET;
     for (uint32_t i = 0; i < a->count; i++) {
-        uint32_t nic = tdm_graph_add(&make->builder, &(tdm_vertex){.kind = TDM_VERTEX_NIC,
-                                                                   .nic_bytes_per_s = a->rate.value,
-                                                                   .nic_latency_s =
-                                                                       a->latency.value,
-                                                                   .nic_gpu_direct = !a->indirect});
+        uint32_t nic =
+            tdm_graph_add(&make->builder, &(tdm_vertex){.kind = TDM_VERTEX_NIC,
+                                                        .nic_bytes_per_s = a->rate.value,
+                                                        .nic_latency_s = a->latency.value,
+                                                        .nic_gpu_direct = !a->indirect});
         hang(make, nic, host_of(make, i, a->count, at_switch));
     }
 }

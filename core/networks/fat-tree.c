@@ -14,8 +14,8 @@ static void join(const tdm_network_site *site)
         uint32_t nodes = left < site->nodes_per_leaf ? left : site->nodes_per_leaf;
         firsts[l] = first_node * site->n_adapters;
         counts[l] = nodes * site->n_adapters;
-        leaves[l] = tdm_network_leaf(site, tdm_arena_printf(arena, "leaf-%u", l), firsts[l], 1,
-                                     counts[l]);
+        leaves[l] =
+            tdm_network_leaf(site, tdm_arena_printf(arena, "leaf-%u", l), firsts[l], 1, counts[l]);
     }
     tdm_network_spine(site, leaves, firsts, counts, n_leaves);
 }

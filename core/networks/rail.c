@@ -16,10 +16,9 @@ static void join(const tdm_network_site *site)
         uint32_t left = site->n_nodes - first_node, rail = l % site->n_adapters;
         firsts[l] = first_node * site->n_adapters + rail;
         counts[l] = left < site->nodes_per_leaf ? left : site->nodes_per_leaf;
-        const char *name = n_groups == 1
-                               ? tdm_arena_printf(arena, "rail-%u", rail)
-                               : tdm_arena_printf(arena, "group-%u-rail-%u",
-                                                  l / site->n_adapters, rail);
+        const char *name =
+            n_groups == 1 ? tdm_arena_printf(arena, "rail-%u", rail)
+                          : tdm_arena_printf(arena, "group-%u-rail-%u", l / site->n_adapters, rail);
         leaves[l] = tdm_network_leaf(site, name, firsts[l], site->n_adapters, counts[l]);
     }
     tdm_network_spine(site, leaves, firsts, counts, n_leaves);
