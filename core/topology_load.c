@@ -70,13 +70,14 @@ static const tdm_fabric *find_fabric(const tdm_node *root, tdm_error *err)
 {
     enum { MAX_NAMES = 32 };
     const tdm_node *node = tdm_node_child(root, "fabric");
-    if (!node || node->kind != TDM_NODE_SCALAR || !node->text[0])
-        return NULL; /* the schema says so */
+    if (!node)
+        return NULL; /* said to be missing */
+    bool is_name = node->kind == TDM_NODE_SCALAR && node->text[0];
     const char *names[MAX_NAMES];
     char list[512] = "";
     size_t n = 0;
     for (; tdm_fabrics[n] && n < MAX_NAMES; n++) {
-        if (strcmp(tdm_fabrics[n]->name, node->text) == 0)
+        if (is_name && strcmp(tdm_fabrics[n]->name, node->text) == 0)
             return tdm_fabrics[n];
         names[n] = tdm_fabrics[n]->name;
         size_t used = strlen(list);
@@ -84,6 +85,10 @@ static const tdm_fabric *find_fabric(const tdm_node *root, tdm_error *err)
             strcat(strcat(list, n ? ", " : ""), names[n]);
     }
     char quoted[TDM_QUOTE_SIZE];
+    if (!is_name) {
+        tdm_node_error(node, err, "expected one of %s", list);
+        return NULL;
+    }
     const char *near = tdm_suggest(node->text, names, n);
     tdm_node_error(node, err, "%s: expected one of %s%s%s%s", tdm_node_quote(quoted, node->text),
                    list, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
