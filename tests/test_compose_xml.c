@@ -33,6 +33,7 @@ static const struct {
 } described[] = {
     {"aws-p4d-24xl-topo.xml", "aws-p4d", 80, 12, 12.5, 0},
     {"aws-p4de-24xl-topo.xml", "aws-p4de", 80, 12, 12.5, 0},
+    {"azure-nc48v4-topo.xml", "azure-nc48ads-a100-v4", 80, 12, 0, 0},
     {"azure-ndv2-topo.xml", "azure-ndv2", 70, 6, 12.5, 0},
     {"azure-ndv4-topo.xml", "azure-nd-a100-v4", 80, 12, 25, 0},
     {"azure-ndv5-topo.xml", "azure-nd-h100-v5", 90, 18, 50, 0},
