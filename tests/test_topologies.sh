@@ -47,6 +47,10 @@ for topology in topologies/*.yaml tests/topologies/good/*.yaml; do
     grep -q '^# channels: ring [1-9]' "$scratch/out" || fail "$topology" "no rings"
 done
 
+# The site's own launch floor, not the default of the generation.
+"$tandem" comm tests/topologies/good/measured-2.yaml --collective all-reduce --sizes 1GiB >"$scratch/out" 2>/dev/null
+grep -q 'launch 5.0 us' "$scratch/out" || fail site "$(sed -n 2p "$scratch/out")"
+
 # The list has them all, ready, under a heading, with their GPUs.
 "$tandem" list topologies >"$scratch/out" 2>"$scratch/err" || fail list "$(cat "$scratch/err")"
 for topology in topologies/*.yaml; do
