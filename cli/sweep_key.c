@@ -60,6 +60,21 @@ static uint64_t hash_order(uint64_t hash, const char *folder, const tdm_scenario
     return csv ? hash_file(hash, tdm_file_join(arena, folder, csv->text)) : hash;
 }
 
+/* A topology's file, and that of the node it is composed of. */
+static uint64_t hash_topology(tdm_arena *arena, uint64_t hash, const char *root, const char *path)
+{
+    tdm_error *err = TDM_ALLOC(arena, tdm_error, 1);
+    tdm_node *document;
+    hash = hash_file(hash, path);
+    if (!path || tdm_doc_read(arena, path, &document, err) != TDM_OK)
+        return hash;
+    const tdm_node *node = tdm_node_child(document, "node");
+    if (!node || node->kind != TDM_NODE_SCALAR)
+        return hash;
+    return hash_file(hash, tdm_file_lookup(arena, &tdm_file_topology, root,
+                                           tdm_file_folder(arena, path), node->text));
+}
+
 /* Topology and device as their files have them: the scenario only names them. */
 static uint64_t hash_machine(tdm_arena *arena, uint64_t hash, const char *root,
                              const tdm_scenario *scenario)
@@ -72,8 +87,9 @@ static uint64_t hash_machine(tdm_arena *arena, uint64_t hash, const char *root,
     if (scenario->routing.record)
         hash = hash_file(hash, scenario->routing.record->path);
     if (topology)
-        hash = hash_file(hash,
-                         tdm_file_lookup(arena, &tdm_file_topology, root, folder, topology->text));
+        hash =
+            hash_topology(arena, hash, root,
+                          tdm_file_lookup(arena, &tdm_file_topology, root, folder, topology->text));
     if (device_name)
         hash = hash_file(hash, tdm_file_lookup(arena, &tdm_file_device, root, folder, device_name));
     return hash;

@@ -148,4 +148,10 @@ void tdm_topo_draw(tdm_arena *arena, const tdm_graph *graph, FILE *file)
                 draw_nvswitch(graph, v, file);
         draw_mesh(graph, node, file);
     }
+    for (uint32_t v = 0; v < graph->n_vertices; v++)
+        if (graph->vertices[v].node == TDM_NO_NODE &&
+            graph->vertices[v].kind == TDM_VERTEX_NVSWITCH) {
+            fputc('\n', file);
+            draw_nvswitch(graph, v, file);
+        }
 }

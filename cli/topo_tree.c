@@ -24,6 +24,14 @@ const char *tdm_topo_rate(char buffer[TDM_RATE_SIZE], double bytes_per_s)
     return tdm_quantity_write(buffer, TDM_RATE_SIZE, bytes_per_s, TDM_UNIT_BYTES_PER_S, 4);
 }
 
+/* Of several links together, which may be more than one of them is ever taken for. */
+static const char *sum_of_rates(char buffer[TDM_RATE_SIZE], double bytes_per_s)
+{
+    return bytes_per_s > 0
+               ? tdm_quantity_write(buffer, TDM_RATE_SIZE, bytes_per_s, TDM_UNIT_BYTES_PER_S, 4)
+               : tdm_topo_rate(buffer, bytes_per_s);
+}
+
 static void print_processor(const tdm_vertex *v, FILE *file)
 {
     static const char *const names[] = {
@@ -123,7 +131,7 @@ static void print_switch(const tdm_graph *graph, uint32_t v, FILE *file)
     for (uint32_t e = graph->first_edge[v]; e < graph->first_edge[v + 1]; e++)
         total += graph->edges[e].bytes_per_s;
     fprintf(file, "  %s: %u links, %s in all\n", graph->vertices[v].name, n,
-            tdm_topo_rate(rate, total));
+            sum_of_rates(rate, total));
 }
 
 static void print_node(const tdm_graph *graph, const tdm_graph_tree *tree, uint32_t node,
@@ -137,6 +145,20 @@ static void print_node(const tdm_graph *graph, const tdm_graph_tree *tree, uint3
     for (uint32_t v = 0; v < graph->n_vertices; v++)
         if (graph->vertices[v].node == node && graph->vertices[v].kind == TDM_VERTEX_NVSWITCH)
             print_switch(graph, v, file);
+}
+
+/* NVSwitches of several nodes. */
+static void print_shared(const tdm_graph *graph, FILE *file)
+{
+    bool first = true;
+    for (uint32_t v = 0; v < graph->n_vertices; v++) {
+        if (graph->vertices[v].node != TDM_NO_NODE ||
+            graph->vertices[v].kind != TDM_VERTEX_NVSWITCH)
+            continue;
+        fprintf(file, "%s", first ? "\nNVLink between nodes\n" : "");
+        print_switch(graph, v, file);
+        first = false;
+    }
 }
 
 void tdm_topo_tree(tdm_arena *arena, const tdm_graph *graph, FILE *file)
@@ -153,6 +175,7 @@ void tdm_topo_tree(tdm_arena *arena, const tdm_graph *graph, FILE *file)
             n_nics == 1 ? "" : "s", graph->n_nodes, graph->n_nodes == 1 ? "" : "s");
     for (uint32_t node = 0; node < graph->n_nodes; node++)
         print_node(graph, &tree, node, file);
+    print_shared(graph, file);
     if (has_network)
         fprintf(file, "\nnetwork\n");
     for (uint32_t v = 0; v < graph->n_vertices; v++)
@@ -175,7 +198,7 @@ void tdm_topo_bisection(tdm_arena *arena, const tdm_graph *graph, FILE *file)
         fprintf(file, "none: GPUs that cannot reach each other\n");
     else
         fprintf(file, "%s%s one way, %s\n", b.exact ? "" : "at most ",
-                tdm_topo_rate(rate, b.bytes_per_s),
+                sum_of_rates(rate, b.bytes_per_s),
                 b.exact ? "the least of all splits into halves"
                         : "an estimate: the least of the splits by rank, node, socket and parity");
     if (b.n_half > 16)

@@ -17,12 +17,18 @@ typedef struct tdm_fabric {
     const tdm_field
         *fields; /* its keys, beside those that every topology has; offsets in its own struct */
     size_t spec_bytes; /* size of that struct */
+    /* NULL, or puts what short forms mean in their place before the keys are read. */
+    tdm_code (*prepare)(tdm_arena *arena, tdm_node *root, tdm_error *err);
     /* Whether the keys go together. Called also when some of them were refused: those are 0 in the
      * struct. */
     tdm_code (*check)(const void *spec, const tdm_node *root, tdm_error *err);
     /* Fills n_gpus, gpus_per_node, links, planes and link_bytes_per_s from a struct that passed.
      * NULL: its wiring makes no planes, so engines cannot use it. */
     void (*build)(tdm_arena *arena, const void *spec, tdm_topology *topology);
+    /* NULL: the device need not be known. Else it has to be there, and whether it goes together
+     * with the keys. */
+    tdm_code (*check_device)(const void *spec, const tdm_device *device, const tdm_node *root,
+                             tdm_error *err);
     /* The machine as it is wired; device: its GPUs, NULL: not known. */
     tdm_graph (*graph)(tdm_arena *arena, const void *spec, const tdm_device *device,
                        const char *name);
@@ -63,6 +69,14 @@ typedef struct tdm_pcie_tree {
 /* Adds the tree; its GPUs are the vertices 0, 1 ... of the builder, which has to be empty. */
 void tdm_pcie_tree_add(tdm_graph_builder *builder, const tdm_pcie_tree *tree,
                        const tdm_device *device);
+/* Processors by the names that topology files have for them ("amd-milan"), values are numbers for
+ * tdm_fabric_socket. */
+extern const tdm_choice tdm_fabric_cpus[];
+/* A socket with such a processor. */
+tdm_vertex tdm_fabric_socket(int cpu, int32_t numa);
+/* Complains when the device does not say its compute capability. */
+tdm_code tdm_fabric_check_capability(const tdm_device *device, const tdm_node *root,
+                                     tdm_error *err);
 /* A GPU of a device, for a graph. */
 tdm_vertex tdm_fabric_gpu(const tdm_device *device, uint32_t node);
 

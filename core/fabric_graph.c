@@ -10,6 +10,16 @@ tdm_vertex tdm_fabric_gpu(const tdm_device *device, uint32_t node)
         .kind = TDM_VERTEX_GPU, .node = node, .sm = (uint32_t)lround(capability * 10)};
 }
 
+tdm_code tdm_fabric_check_capability(const tdm_device *device, const tdm_node *root, tdm_error *err)
+{
+    if (device->compute_capability.value > 0)
+        return TDM_OK;
+    return tdm_node_error_at(root, "device", err,
+                             "%s: its file does not say compute_capability, on which NCCL's speeds "
+                             "and choices depend",
+                             device->name);
+}
+
 static void join_sockets(tdm_graph_builder *builder, const tdm_pcie_tree *tree,
                          const uint32_t *sockets)
 {

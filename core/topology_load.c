@@ -1,15 +1,17 @@
-/* topology_load.c: the keys every topology has, then those of its fabric, in one table. */
+/* topology_load.c: the keys every topology has, then those of its fabric, in one table. A file with
+ * `node` instead of `fabric` is read by topology_nodes.c. */
 #include "topology_load.h"
 
 #include "core/nccl/site.h"
 #include "device_load.h"
 #include "fabric.h"
 #include "files.h"
+#include "topology_parts.h"
 
 #include <string.h>
 
 typedef struct common {
-    const char *description, *fabric, *device, *source;
+    const char *description, *fabric, *device, *source, *group;
     int grade;
     tdm_value collective_launch, p2p_launch;
     const tdm_node *site;
@@ -25,7 +27,7 @@ static const tdm_field common_fields[] = {
      .type = TDM_FIELD_TEXT,
      .offset = offsetof(common, fabric),
      .required = true,
-     .doc = "kind of interconnect"},
+     .doc = "kind of interconnect (or node, for copies of a machine that another file tells)"},
     {.key = "device",
      .type = TDM_FIELD_TEXT,
      .offset = offsetof(common, device),
@@ -41,16 +43,18 @@ static const tdm_field common_fields[] = {
      .offset = offsetof(common, grade),
      .choices = tdm_grade_choices,
      .doc = "how far the numbers without their own grade can be trusted"},
+    {.key = "group",
+     .type = TDM_FIELD_TEXT,
+     .offset = offsetof(common, group),
+     .doc = "heading under which tandem list topologies shows it"},
     {.key = "collective_launch",
      .type = TDM_FIELD_VALUE,
      .offset = offsetof(common, collective_launch),
-     .required = true,
      .unit = TDM_UNIT_SECONDS,
      .doc = "fixed time of one collective: its kernel and its synchronisation"},
     {.key = "p2p_launch",
      .type = TDM_FIELD_VALUE,
      .offset = offsetof(common, p2p_launch),
-     .required = true,
      .unit = TDM_UNIT_SECONDS,
      .doc = "fixed time of one send/receive"},
     {.key = "site",
@@ -66,13 +70,14 @@ static const tdm_fabric *find_fabric(const tdm_node *root, tdm_error *err)
 {
     enum { MAX_NAMES = 32 };
     const tdm_node *node = tdm_node_child(root, "fabric");
-    if (!node || node->kind != TDM_NODE_SCALAR || !node->text[0])
-        return NULL; /* the schema says so */
+    if (!node)
+        return NULL; /* said to be missing */
+    bool is_name = node->kind == TDM_NODE_SCALAR && node->text[0];
     const char *names[MAX_NAMES];
     char list[512] = "";
     size_t n = 0;
     for (; tdm_fabrics[n] && n < MAX_NAMES; n++) {
-        if (strcmp(tdm_fabrics[n]->name, node->text) == 0)
+        if (is_name && strcmp(tdm_fabrics[n]->name, node->text) == 0)
             return tdm_fabrics[n];
         names[n] = tdm_fabrics[n]->name;
         size_t used = strlen(list);
@@ -80,6 +85,10 @@ static const tdm_fabric *find_fabric(const tdm_node *root, tdm_error *err)
             strcat(strcat(list, n ? ", " : ""), names[n]);
     }
     char quoted[TDM_QUOTE_SIZE];
+    if (!is_name) {
+        tdm_node_error(node, err, "expected one of %s", list);
+        return NULL;
+    }
     const char *near = tdm_suggest(node->text, names, n);
     tdm_node_error(node, err, "%s: expected one of %s%s%s%s", tdm_node_quote(quoted, node->text),
                    list, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
@@ -111,16 +120,10 @@ static tdm_code check_common(const tdm_node *root, tdm_error *err)
     return TDM_E_INVALID;
 }
 
-/* Puts the scenario's number of nodes in the place of the file's. */
-static tdm_code set_nodes(tdm_arena *arena, tdm_node *root, const tdm_fabric *fabric,
-                          const tdm_node *nodes, tdm_error *err)
+tdm_code tdm_topology_set_nodes(tdm_arena *arena, tdm_node *root, const tdm_node *nodes,
+                                tdm_error *err)
 {
     static const char *const key[] = {"nodes"};
-    if (!nodes)
-        return TDM_OK;
-    if (!tdm_schema_find(fabric->fields, key[0]))
-        return tdm_node_error(nodes, err, "%s: its fabric %s does not count nodes", root->path,
-                              fabric->name);
     tdm_code code = tdm_doc_set(arena, root, key, 1, nodes->text, nodes->path, err);
     if (code != TDM_OK)
         return code;
@@ -141,20 +144,21 @@ typedef struct loaded {
     const tdm_nccl_site *site; /* NULL: none */
 } loaded;
 
-static tdm_code load(tdm_arena *arena, const char *path, const tdm_node *nodes, loaded *out,
+static tdm_code load(tdm_arena *arena, tdm_node *root, const tdm_node *nodes, loaded *out,
                      tdm_error *err)
 {
-    tdm_node *root;
-    tdm_code code = tdm_doc_read(arena, path, &root, err);
-    if (code != TDM_OK)
-        return code;
+    tdm_code code;
     if (root->kind != TDM_NODE_MAP)
         return tdm_schema_load(arena, common_fields, root, NULL, err);
     const tdm_fabric *fabric = find_fabric(root, err);
     if (!fabric)
         return check_common(root, err);
-    code = set_nodes(arena, root, fabric, nodes, err);
-    if (code != TDM_OK)
+    if (nodes && !tdm_schema_find(fabric->fields, "nodes"))
+        return tdm_node_error(nodes, err, "%s: its fabric %s does not count nodes", root->path,
+                              fabric->name);
+    if (nodes && (code = tdm_topology_set_nodes(arena, root, nodes, err)) != TDM_OK)
+        return code;
+    if (fabric->prepare && (code = fabric->prepare(arena, root, err)) != TDM_OK)
         return code;
     size_t spec_offset = (sizeof(common) + 15) / 16 * 16;
     unsigned char *record = tdm_arena_alloc(arena, spec_offset + fabric->spec_bytes);
@@ -186,7 +190,15 @@ tdm_code tdm_topology_load_nodes(tdm_arena *arena, const char *path, const tdm_n
                                  tdm_topology *topology, tdm_error *err)
 {
     loaded file;
-    tdm_code code = load(arena, path, nodes, &file, err);
+    tdm_node *root;
+    tdm_code code = tdm_doc_read(arena, path, &root, err);
+    if (code != TDM_OK)
+        return code;
+    if (tdm_topology_is_composed(root))
+        return tdm_node_error_at(
+            root, "node", err,
+            "engines cannot predict on composed machines; tandem topo and tandem comm take them");
+    code = load(arena, root, nodes, &file, err);
     if (code != TDM_OK)
         return code;
     if (!file.fabric->build)
@@ -204,22 +216,71 @@ tdm_code tdm_topology_load_nodes(tdm_arena *arena, const char *path, const tdm_n
     return TDM_OK;
 }
 
-tdm_code tdm_topology_load_graph(tdm_arena *arena, const char *root, const char *path,
-                                 tdm_graph *graph, tdm_error *err)
+/* The device that the file names; *found: whether there is such a file. */
+static tdm_code find_device(tdm_arena *arena, const char *data, const char *path,
+                            const loaded *file, tdm_device *device, bool *found, tdm_error *err)
+{
+    const tdm_fabric *fabric = file->fabric;
+    const tdm_node *named = tdm_node_child(file->root, "device");
+    const char *folder = tdm_file_folder(arena, path), *device_path = NULL;
+    tdm_code code = TDM_OK;
+    if (data && fabric->check_device)
+        code = tdm_file_find(arena, &tdm_file_device, data, folder, named, &device_path, err);
+    else if (data)
+        device_path = tdm_file_lookup(arena, &tdm_file_device, data, folder, file->common->device);
+    *found = code == TDM_OK && device_path;
+    if (*found)
+        code = tdm_device_load(arena, device_path, device, err);
+    if (code == TDM_OK && *found && fabric->check_device)
+        code = fabric->check_device(file->spec, device, file->root, err);
+    return code;
+}
+
+static tdm_code read_fabric(tdm_arena *arena, const char *data, const char *path, tdm_node *root,
+                            const tdm_node *nodes, tdm_topology_file *out, tdm_error *err)
 {
     loaded file;
     tdm_device device;
-    tdm_code code = load(arena, path, NULL, &file, err);
+    bool has_device = false;
+    tdm_code code = load(arena, root, nodes, &file, err);
+    if (code == TDM_OK)
+        code = find_device(arena, data, path, &file, &device, &has_device, err);
     if (code != TDM_OK)
         return code;
-    const char *device_path = NULL;
-    if (root && file.common->device)
-        device_path = tdm_file_lookup(arena, &tdm_file_device, root, tdm_file_folder(arena, path),
-                                      file.common->device);
-    if (device_path && (code = tdm_device_load(arena, device_path, &device, err)) != TDM_OK)
-        return code;
-    *graph = file.fabric->graph(arena, file.spec, device_path ? &device : NULL,
-                                tdm_file_stem(arena, path));
-    graph->site = file.site;
+    const char *name = tdm_file_stem(arena, path);
+    tdm_grade grade = tdm_fields_grade(file.fields, file.record);
+    *out = (tdm_topology_file){
+        .name = name,
+        .description = file.common->description,
+        .group = file.common->group,
+        .device_name = file.common->device,
+        .fabric = file.fabric->name,
+        .collective_launch_s = file.common->collective_launch,
+        .p2p_launch_s = file.common->p2p_launch,
+        .grade = file.common->grade > (int)grade ? (tdm_grade)file.common->grade : grade,
+        .graph = file.fabric->graph(arena, file.spec, has_device ? &device : NULL, name)};
+    out->graph.site = file.site;
     return TDM_OK;
+}
+
+tdm_code tdm_topology_read(tdm_arena *arena, const char *data, const char *path,
+                           const tdm_node *nodes, tdm_topology_file *file, tdm_error *err)
+{
+    tdm_node *root;
+    tdm_code code = tdm_doc_read(arena, path, &root, err);
+    if (code != TDM_OK)
+        return code;
+    if (tdm_topology_is_composed(root))
+        return tdm_topology_read_nodes(arena, data, path, root, nodes, file, err);
+    return read_fabric(arena, data, path, root, nodes, file, err);
+}
+
+tdm_code tdm_topology_load_graph(tdm_arena *arena, const char *data, const char *path,
+                                 tdm_graph *graph, tdm_error *err)
+{
+    tdm_topology_file file;
+    tdm_code code = tdm_topology_read(arena, data, path, NULL, &file, err);
+    if (code == TDM_OK)
+        *graph = file.graph;
+    return code;
 }

@@ -55,7 +55,7 @@ same_again() {
     cmp "$scratch/c" "$scratch/d" || fail "$1" "other XML"
 }
 for topology in topologies/*.yaml; do
-    [ "$topology" = topologies/dgx-2x8-h100.yaml ] || same_again "$topology"
+    grep -q '^nodes: [2-9]' "$topology" || same_again "$topology" # what is between nodes is in neither format
 done
 same_again tests/topo/hgx.xml
 same_again tests/topo/bridged.xml --gpu a100-40g --nvlink pairs

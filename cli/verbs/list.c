@@ -1,5 +1,6 @@
 /* list.c: `tandem list`: what there is to build scenarios from, and which engines this build has.
  */
+#include "list.h"
 #include "backend/backend.h"
 #include "cli.h"
 #include "core/collective.h"
@@ -9,6 +10,7 @@
 #include "core/files.h"
 #include "core/import.h"
 #include "core/model_load.h"
+#include "core/network.h"
 #include "core/schedule.h"
 #include "sim/sim.h"
 
@@ -19,11 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct entry {
-    const char *name;
-    const char *state;   /* "ready", "missing", "broken" */
-    const char *summary; /* one line; for what is not ready: why, and what to do */
-} entry;
+typedef tdm_list_entry entry;
 
 typedef struct section {
     const char *name;
@@ -42,9 +40,9 @@ static const folder_section folders[] = {
     {"scenarios", "scenarios"},
 };
 
-static const char *const section_names[] = {"schedules", "collectives", "fabrics",    "topologies",
-                                            "imports",   "exports",     "devices",    "models",
-                                            "scenarios", "engines",     "transports", NULL};
+static const char *const section_names[] = {
+    "schedules", "collectives", "fabrics",   "networks", "topologies", "imports", "exports",
+    "devices",   "models",      "scenarios", "engines",  "transports", NULL};
 
 /* One entry per member of a generated table of structs that have a name and a summary. */
 #define LIST_TABLE(arena, table, all)                                                              \
@@ -53,25 +51,31 @@ static const char *const section_names[] = {"schedules", "collectives", "fabrics
             (all)->n++;                                                                            \
         (all)->entries = TDM_ALLOC(arena, entry, (all)->n);                                        \
         for (size_t i_ = 0; i_ < (all)->n; i_++)                                                   \
-            (all)->entries[i_] = (entry){(table)[i_]->name, "ready", (table)[i_]->summary};        \
+            (all)->entries[i_] = (entry){                                                          \
+                .name = (table)[i_]->name, .state = "ready", .summary = (table)[i_]->summary};     \
     } while (0)
 
 static section list_engines(tdm_arena *arena)
 {
     section all = {.name = "engines", .n = 4, .entries = TDM_ALLOC(arena, entry, 4)};
     const char *missing = tdm_sim_missing(), *no_host = tdm_host_missing();
-    all.entries[0] = (entry){"analytic", "ready",
-                             "list scheduling over the plan, no contention between operations"};
-    all.entries[1] =
-        (entry){"host", no_host ? "missing" : "ready",
-                no_host ? no_host : "real execution in fp32, ranks as threads (tandem run)"};
+    all.entries[0] =
+        (entry){.name = "analytic",
+                .state = "ready",
+                .summary = "list scheduling over the plan, no contention between operations"};
+    all.entries[1] = (entry){
+        .name = "host",
+        .state = no_host ? "missing" : "ready",
+        .summary = no_host ? no_host : "real execution in fp32, ranks as threads (tandem run)"};
     all.entries[2] =
-        (entry){"paced", "ready",
-                "real execution of threads and waits, kernels sleep their planned time "
-                "(tandem run --device paced)"};
-    all.entries[3] =
-        (entry){"sim", missing ? "missing" : "ready",
-                missing ? missing : "discrete-event simulation with contention (SimGrid)"};
+        (entry){.name = "paced",
+                .state = "ready",
+                .summary = "real execution of threads and waits, kernels sleep their planned time "
+                           "(tandem run --device paced)"};
+    all.entries[3] = (entry){
+        .name = "sim",
+        .state = missing ? "missing" : "ready",
+        .summary = missing ? missing : "discrete-event simulation with contention (SimGrid)"};
     return all;
 }
 
@@ -79,16 +83,24 @@ static section list_transports(tdm_arena *arena)
 {
     section all = {.name = "transports", .n = 2, .entries = TDM_ALLOC(arena, entry, 2)};
     const char *missing = tdm_mpi_missing();
-    all.entries[0] =
-        (entry){"mpi", missing ? "missing" : "ready",
-                missing ? missing : "ranks in the processes that mpirun or srun started"};
-    all.entries[1] = (entry){"threads", "ready", "ranks as threads of one process"};
+    all.entries[0] = (entry){
+        .name = "mpi",
+        .state = missing ? "missing" : "ready",
+        .summary = missing ? missing : "ranks in the processes that mpirun or srun started"};
+    all.entries[1] =
+        (entry){.name = "threads", .state = "ready", .summary = "ranks as threads of one process"};
     return all;
 }
 
+/* Groups by name, what has none last. */
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const entry *)a)->name, ((const entry *)b)->name);
+    const entry *x = a, *y = b;
+    if (x->group && y->group && strcmp(x->group, y->group) != 0)
+        return strcmp(x->group, y->group);
+    if (!x->group != !y->group)
+        return x->group ? -1 : 1;
+    return strcmp(x->name, y->name);
 }
 
 static bool is_yaml(const char *name)
@@ -99,7 +111,9 @@ static bool is_yaml(const char *name)
 
 static entry broken(tdm_arena *arena, const char *name, const tdm_error *err)
 {
-    return (entry){name, "broken", tdm_arena_strndup(arena, err->text, strcspn(err->text, "\n"))};
+    return (entry){.name = name,
+                   .state = "broken",
+                   .summary = tdm_arena_strndup(arena, err->text, strcspn(err->text, "\n"))};
 }
 
 /* A model's size behind its description; or what is wrong with it. */
@@ -119,6 +133,12 @@ static entry measure(tdm_arena *arena, const char *path, entry it)
     return it;
 }
 
+static bool ends_in(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
 /* The file's own description, or what is wrong with the file. */
 static entry describe(tdm_arena *arena, const char *folder, const char *file)
 {
@@ -132,9 +152,9 @@ static entry describe(tdm_arena *arena, const char *folder, const char *file)
     const tdm_node *description = tdm_node_child(root, "description");
     if (description && description->kind == TDM_NODE_SCALAR)
         it.summary = tdm_arena_strndup(arena, description->text, strcspn(description->text, "\n"));
-    size_t length = strlen(folder), tail = strlen(tdm_file_model.folder);
-    bool is_model = length >= tail && strcmp(folder + length - tail, tdm_file_model.folder) == 0;
-    return is_model ? measure(arena, path, it) : it;
+    if (ends_in(folder, tdm_file_topology.folder))
+        return tdm_list_topology(arena, path, it);
+    return ends_in(folder, tdm_file_model.folder) ? measure(arena, path, it) : it;
 }
 
 static tdm_code list_folder(tdm_arena *arena, const char *folder, section *all, tdm_error *err)
@@ -166,6 +186,8 @@ static tdm_code list_section(tdm_arena *arena, const char *name, section *all, t
         LIST_TABLE(arena, tdm_collectives, all);
     else if (strcmp(name, "fabrics") == 0)
         LIST_TABLE(arena, tdm_fabrics, all);
+    else if (strcmp(name, "networks") == 0)
+        LIST_TABLE(arena, tdm_networks, all);
     else if (strcmp(name, "imports") == 0)
         LIST_TABLE(arena, tdm_imports, all);
     else if (strcmp(name, "exports") == 0)
@@ -191,14 +213,25 @@ static tdm_code list_section(tdm_arena *arena, const char *name, section *all, t
 static void print_text(const section *sections, size_t n_sections)
 {
     for (size_t s = 0; s < n_sections; s++) {
-        int width = 0;
-        for (size_t i = 0; i < sections[s].n; i++)
-            if (width < (int)strlen(sections[s].entries[i].name))
-                width = (int)strlen(sections[s].entries[i].name);
+        int width = 0, facts = 0;
+        for (size_t i = 0; i < sections[s].n; i++) {
+            const entry *it = &sections[s].entries[i];
+            width = width < (int)strlen(it->name) ? (int)strlen(it->name) : width;
+            if (it->facts && facts < (int)strlen(it->facts))
+                facts = (int)strlen(it->facts);
+        }
         printf("%s%s\n", s ? "\n" : "", sections[s].name);
         for (size_t i = 0; i < sections[s].n; i++) {
             const entry *it = &sections[s].entries[i];
-            printf("  %-*s  %-7s  %s\n", width, it->name, it->state, it->summary);
+            const char *group = i > 0 ? sections[s].entries[i - 1].group : NULL;
+            if (it->group && (!group || strcmp(it->group, group) != 0))
+                printf("%s  %s\n", i > 0 ? "\n" : "", it->group);
+            else if (!it->group && group)
+                printf("\n  without a group\n");
+            printf("%s%-*s  %-7s  ", it->group ? "    " : "  ", width, it->name, it->state);
+            if (facts > 0)
+                printf("%-*s  ", facts, it->facts ? it->facts : "");
+            printf("%s\n", it->summary);
         }
     }
 }
@@ -210,8 +243,14 @@ static void print_json(const section *sections, size_t n_sections)
         json_t *items = json_array();
         for (size_t i = 0; i < sections[s].n; i++) {
             const entry *it = &sections[s].entries[i];
-            json_array_append_new(items, json_pack("{s:s, s:s, s:s}", "name", it->name, "state",
-                                                   it->state, "summary", it->summary));
+            json_t *item = json_pack("{s:s, s:s, s:s}", "name", it->name, "state", it->state,
+                                     "summary", it->summary);
+            if (it->n_gpus > 0)
+                json_object_update_new(item,
+                                       json_pack("{s:s?, s:i, s:i, s:s?, s:s?}", "group", it->group,
+                                                 "gpus", (int)it->n_gpus, "nodes", (int)it->n_nodes,
+                                                 "device", it->device, "network", it->network));
+            json_array_append_new(items, item);
         }
         json_object_set_new(root, sections[s].name, items);
     }
@@ -268,9 +307,8 @@ static int run(int argc, char **argv)
 const tdm_verb tdm_verb_list = {
     .name = "list",
     .usage =
-        "[schedules|collectives|fabrics|topologies|imports|exports|devices|models|scenarios|engines|"
-        "transports] "
-        "[options]",
+        "[schedules|collectives|fabrics|networks|topologies|imports|exports|devices|models|scenarios|"
+        "engines|transports] [options]",
     .summary = "what scenarios can name, and which engines are there",
     .run = run,
 };

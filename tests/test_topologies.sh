@@ -1,0 +1,70 @@
+#!/bin/sh
+# test_topologies.sh TANDEM [--update]: topology files. `tandem topo` refuses every tests/topologies/bad/NAME.yaml with
+# exactly what NAME.expect holds (--update rewrites them; read the difference before keeping it), takes those of
+# tests/topologies/good, and topo, comm and list take every one that is shipped.
+set -u
+tandem=$(realpath "$1") || exit 1
+update=${2:-}
+cd "$(dirname "$0")/.." || exit 1
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+TANDEM_ROOT=.
+export TANDEM_ROOT
+bad=0
+n=0
+
+fail() {
+    printf 'FAILED: %s: %s\n' "$1" "$2"
+    bad=1
+}
+
+for input in tests/topologies/bad/*.yaml; do
+    name=${input%.yaml}
+    n=$((n + 1))
+    "$tandem" topo "$input" >"$scratch/out" 2>"$scratch/err" </dev/null
+    status=$?
+    [ "$status" -eq 2 ] || fail "$name" "exit status $status, not 2"
+    [ ! -s "$scratch/out" ] || fail "$name" "printed on standard output"
+    [ -s "$scratch/err" ] || fail "$name" "said nothing"
+    # Every message is at a line of a file.
+    grep -qv '^[^:]*\.yaml:[0-9]*:[0-9]*: ' "$scratch/err" && fail "$name" "a message without a place"
+    if [ "$update" = --update ] && [ "$status" -eq 2 ] && [ -s "$scratch/err" ]; then
+        cp "$scratch/err" "$name.expect"
+    elif ! diff -u "$name.expect" "$scratch/err"; then
+        fail "$name" "other messages than expected"
+    fi
+done
+for expectation in tests/topologies/bad/*.expect; do
+    [ -f "${expectation%.*}.yaml" ] || fail "$expectation" "belongs to no input"
+done
+[ "$n" -ge 25 ] || fail tests/topologies/bad "only $n cases"
+
+for topology in topologies/*.yaml tests/topologies/good/*.yaml; do
+    "$tandem" topo "$topology" >"$scratch/out" 2>"$scratch/err" || fail "$topology" "$(cat "$scratch/err")"
+    grep -q '^Bisection: .*/s one way' "$scratch/out" || fail "$topology" "no bisection"
+    "$tandem" comm "$topology" --collective all-reduce --sizes 1MiB:1GiB:32 >"$scratch/out" 2>"$scratch/err" ||
+        fail "$topology" "$(cat "$scratch/err")"
+    grep -q '^# channels: ring [1-9]' "$scratch/out" || fail "$topology" "no rings"
+done
+
+# The site's own launch floor, not the default of the generation.
+"$tandem" comm tests/topologies/good/measured-2.yaml --collective all-reduce --sizes 1GiB >"$scratch/out" 2>/dev/null
+grep -q 'launch 5.0 us' "$scratch/out" || fail site "$(sed -n 2p "$scratch/out")"
+
+# The list has them all, ready, under a heading, with their GPUs.
+"$tandem" list topologies >"$scratch/out" 2>"$scratch/err" || fail list "$(cat "$scratch/err")"
+for topology in topologies/*.yaml; do
+    name=$(basename "$topology" .yaml)
+    grep -Eq "^    $name +ready +[0-9]+ x [a-z0-9-]+ +[0-9]+ nodes? " "$scratch/out" || fail "$name" "not in the list"
+done
+grep -q '^  NVIDIA$' "$scratch/out" || fail list "no headings"
+"$tandem" list topologies --format json >"$scratch/json" 2>/dev/null || fail list "no JSON"
+grep -q '"network": "rail, 8 x 400 Gbit/s"' "$scratch/json" || fail list "no network"
+
+# Engines do not take them yet, and say so.
+"$tandem" check scenarios/small-moe-16gpu.yaml --set topology=dgx-2x8-h200 >"$scratch/out" 2>"$scratch/err"
+[ $? -eq 2 ] || fail engines "exit status not 2"
+grep -q 'dgx-2x8-h200.yaml:[0-9]*:1: node: engines cannot predict on composed machines' "$scratch/err" ||
+    fail engines "$(cat "$scratch/err")"
+
+[ "$bad" -eq 0 ] && printf '%s broken topologies\n' "$n"
