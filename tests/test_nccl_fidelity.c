@@ -2,6 +2,7 @@
  * folder with nccl/ and published/aiconfigurator_nccl.csv. TDM_NCCL_TABLE=1 prints the rows of
  * docs/fidelity.md. On healthy fabrics each set has one launch floor fitted to it, nothing else; on
  * the others a site is fitted to every other size and scored on the rest. */
+#include "core/nccl/concurrent.h"
 #include "core/nccl/ramp_fit.h"
 #include "core/stats.h"
 #include "tests/support_nccl.h"
@@ -26,13 +27,14 @@ static double median_error(tdm_arena *arena, const support_nccl_set *set, int wh
                            double launch_s)
 {
     double *all = TDM_ALLOC(arena, double, set->n + 1);
+    tdm_nccl_user user = {.comm = &set->comm, .func = set->func};
     uint32_t n = 0;
     for (uint32_t i = 0; i < set->n; i++) {
-        tdm_nccl_cost cost;
+        tdm_nccl_operation it = {.user = &user, .bytes = set->bytes[i], .launch_s = launch_s};
         if (band(set->bytes[i]) != which)
             continue;
-        assert_int_equal(tdm_nccl_time(&set->comm, set->func, set->bytes[i], &cost, NULL), TDM_OK);
-        all[n++] = 100 * fabs((cost.time_s + launch_s) / set->time_s[i] - 1);
+        assert_int_equal(tdm_nccl_run_together(arena, &it, 1, NULL), TDM_OK);
+        all[n++] = 100 * fabs(it.end_s / set->time_s[i] - 1);
     }
     tdm_stats_sort(all, n);
     return n ? tdm_stats_quantile(all, n, 0.5) : -1;

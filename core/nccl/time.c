@@ -44,7 +44,7 @@ static void p2p_parts(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t by
         cost->bytes_per_s /= 2;
 }
 
-static double protocol_wire(tdm_nccl_proto proto)
+double tdm_nccl_protocol_wire(tdm_nccl_proto proto)
 {
     return proto == TDM_NCCL_LL ? 2 : proto == TDM_NCCL_LL128 ? 128.0 / 120 : 1;
 }
@@ -63,7 +63,7 @@ static void coll_parts(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t b
     cost->bytes_per_s = transfer_us > 0 ? (double)bytes / transfer_us * 1e6
                                         : 1e9 * comm->bw[func][pick->algo][pick->proto];
     cost->latency_s = 1e-6 * (pick->predicted_us - transfer_us);
-    cost->wire_bytes = algorithm->wire_bytes(&it) * protocol_wire(pick->proto);
+    cost->wire_bytes = algorithm->wire_bytes(&it) * tdm_nccl_protocol_wire(pick->proto);
     *steps = pick->algo == TDM_NCCL_RING && func != TDM_NCCL_BROADCAST && func != TDM_NCCL_REDUCE
                  ? it.n_steps
                  : 0;
@@ -73,7 +73,7 @@ tdm_code tdm_nccl_time_parts(const tdm_nccl_comm *comm, tdm_nccl_func func, uint
                              tdm_nccl_cost *cost, tdm_nccl_ramp_key *key, double *steps,
                              tdm_error *err)
 {
-    tdm_nccl_cost parts = {.ramp = 1};
+    tdm_nccl_cost parts = {.ramp = 1, .efficiency = 1};
     if (comm->n_ranks < 2)
         return tdm_error_add(err, TDM_E_INVALID,
                              "%s: one rank has nobody to talk to (NCCL only copies)", comm->name);
@@ -100,9 +100,10 @@ void tdm_nccl_time_ramp(const tdm_nccl_comm *comm, uint64_t bytes, double steps,
 {
     double x = (double)bytes / comm->n_ranks;
     cost->latency_s *= ramp->latency_share;
-    cost->bytes_per_s *= ramp->efficiency / (1 + (steps > 0 ? ramp->own_steps / steps : 0));
+    cost->efficiency = ramp->efficiency / (1 + (steps > 0 ? ramp->own_steps / steps : 0));
     if (comm->site && comm->n_nodes > 1)
-        cost->bytes_per_s *= comm->site->network_efficiency.value;
+        cost->efficiency *= comm->site->network_efficiency.value;
+    cost->bytes_per_s *= cost->efficiency;
     if (bytes > 0 && ramp->half_bytes > 0)
         cost->ramp = 1 / (1 + pow(ramp->half_bytes / x, ramp->power));
     cost->channel_bytes_per_s =

@@ -17,6 +17,7 @@ typedef struct tdm_nccl_cost {
     double bytes_per_s; /* of the buffer, at full speed */
     double ramp;        /* share of it that is reached at this size */
     double wire_bytes;  /* per byte of the buffer, on the busiest link of a GPU, each direction */
+    double efficiency;  /* bytes_per_s over what NCCL's tables say, as measured */
     double channel_bytes_per_s; /* what one channel puts on its link at most, protocol included */
     double time_s;              /* latency_s + bytes / (bytes_per_s x ramp) */
 } tdm_nccl_cost;
@@ -31,6 +32,10 @@ tdm_code tdm_nccl_time(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t b
 /* Applies a ramp to what tdm_nccl_time_parts returned. */
 void tdm_nccl_time_ramp(const tdm_nccl_comm *comm, uint64_t bytes, double steps,
                         const tdm_nccl_ramp *ramp, tdm_nccl_cost *cost);
+
+/* Bytes on the wire for one of payload. Source: NCCL 2.28.9, src/device/prims_ll.h (half are flags)
+ * and prims_ll128.h (8 of 128). */
+double tdm_nccl_protocol_wire(tdm_nccl_proto proto);
 
 /* What one operation takes on top: the site's launch floor, or the default of its GPUs. */
 double tdm_nccl_launch_s(const tdm_nccl_comm *comm);
