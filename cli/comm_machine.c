@@ -53,8 +53,8 @@ tdm_code tdm_comm_find_func(tdm_arena *arena, const char *verb, const char *name
                          near ? "?)" : "");
 }
 
-static tdm_code count_gpus(const char *verb, const char *gpus, const tdm_graph *graph, uint32_t *n,
-                           tdm_error *err)
+tdm_code tdm_comm_count_gpus(const char *verb, const char *gpus, const tdm_graph *graph,
+                             uint32_t *n, tdm_error *err)
 {
     char *end;
     *n = graph->n_gpus;
@@ -73,7 +73,7 @@ tdm_code tdm_comm_build(tdm_arena *arena, const char *verb, const tdm_graph *gra
                         tdm_error *err)
 {
     uint32_t n;
-    tdm_code code = count_gpus(verb, gpus, graph, &n, err);
+    tdm_code code = tdm_comm_count_gpus(verb, gpus, graph, &n, err);
     if (code != TDM_OK)
         return code;
     uint32_t *ranks = TDM_ALLOC(arena, uint32_t, n);

@@ -37,11 +37,11 @@ void tdm_comm_errors(tdm_arena *arena, const tdm_comm_table *table, double error
 }
 
 /* Elements as nccl-tests counts them: of one rank, for gathers and scatters of its part. */
-static uint64_t count(const tdm_comm_table *table, uint64_t bytes)
+static uint64_t count(const tdm_comm_table *table, uint32_t group, uint64_t bytes)
 {
     bool parts = table->func == TDM_NCCL_ALL_GATHER || table->func == TDM_NCCL_REDUCE_SCATTER ||
                  table->func == TDM_NCCL_ALL_TO_ALL;
-    return bytes / ELEMENT_BYTES / (parts ? table->comm.n_ranks : 1);
+    return bytes / ELEMENT_BYTES / (parts ? table->groups[group].n_ranks : 1);
 }
 
 static bool reduces(const tdm_comm_table *table)
@@ -50,19 +50,52 @@ static bool reduces(const tdm_comm_table *table)
            table->func == TDM_NCCL_REDUCE_SCATTER;
 }
 
+static double bus_of_group(const tdm_comm_table *table, const tdm_comm_row *row, uint32_t group)
+{
+    return (double)row->bytes / row->parts[group].time_s * 1e-9 *
+           tdm_nccl_bus_factor(table->func, table->groups[group].n_ranks);
+}
+
 static double bus_gb_per_s(const tdm_comm_table *table, const tdm_comm_row *row)
 {
-    return (double)row->bytes / row->time_s * 1e-9 *
-           tdm_nccl_bus_factor(table->func, table->comm.n_ranks);
+    return bus_of_group(table, row, row->slowest);
+}
+
+static double slow_down(const tdm_comm_part *part)
+{
+    return part->time_s / part->alone_s;
+}
+
+/* "8 ranks", or "4 groups of 2 to 3 ranks at once", and on how many nodes one is. */
+static void print_ranks(const tdm_comm_table *table)
+{
+    uint32_t least = UINT32_MAX, most = 0, fewest = UINT32_MAX, nodes = 0;
+    for (uint32_t g = 0; g < table->n_groups; g++) {
+        const tdm_comm_group *group = &table->groups[g];
+        least = group->n_ranks < least ? group->n_ranks : least;
+        most = group->n_ranks > most ? group->n_ranks : most;
+        nodes = group->comm.n_nodes > nodes ? group->comm.n_nodes : nodes;
+        fewest = group->comm.n_nodes < fewest ? group->comm.n_nodes : fewest;
+    }
+    if (table->grouped)
+        printf("%u group%s of ", table->n_groups, table->n_groups == 1 ? "" : "s");
+    printf("%u", least);
+    if (most > least)
+        printf(" to %u", most);
+    printf(" ranks%s on ", table->n_groups > 1 ? " at once, each" : "");
+    if (fewest < nodes)
+        printf("%u to ", fewest);
+    printf("%u node%s", nodes, nodes == 1 ? "" : "s");
 }
 
 static void print_head(const tdm_comm_table *table)
 {
     const tdm_nccl_comm *comm = &table->comm;
-    printf("# %s of %s, %u ranks on %u node%s, predicted as NCCL 2.28 chooses\n",
-           tdm_nccl_func_name(table->func), table->machine, comm->n_ranks, comm->n_nodes,
-           comm->n_nodes == 1 ? "" : "s");
-    printf("# channels: ring %u x %g GB/s, tree %u x %g GB/s", comm->ring.n_channels,
+    printf("# %s of %s, ", tdm_nccl_func_name(table->func), table->machine);
+    print_ranks(table);
+    printf(", predicted as NCCL 2.28 chooses\n");
+    printf("# channels%s: ring %u x %g GB/s, tree %u x %g GB/s",
+           table->n_groups > 1 ? " of the first group" : "", comm->ring.n_channels,
            comm->ring.bw_intra, comm->tree.n_channels, comm->tree.bw_intra);
     if (comm->has_multicast)
         printf(", NVLS %u x %g GB/s", comm->nvls.n_channels, comm->nvls.bw_intra);
@@ -82,63 +115,136 @@ static void print_bands(tdm_arena *arena, const tdm_comm_table *table)
             printf("  %-18s %5.1f %%\n", tdm_comm_band_names[band], 100 * errors[band]);
 }
 
+/* Never a negative zero. */
+static double error_percent(const tdm_comm_row *row)
+{
+    double error = 100 * (row->time_s / row->measured_s - 1);
+    return fabs(error) < 0.05 ? 0 : error;
+}
+
+/* Columns that nccl-tests does not have come and go: beside a measurement, and with groups. */
+static void text_heads(tdm_table *out, bool against, bool grouped)
+{
+    static const char *const plain[][2] = {
+        {"size", "(B)"},  {"count", "(elements)"}, {"type", ""},        {"redop", ""},
+        {"time", "(us)"}, {"algbw", "(GB/s)"},     {"busbw", "(GB/s)"},
+    };
+    static const char *const beside[][2] = {
+        {"size", "(B)"},  {"count", "(elements)"}, {"type", ""},    {"measured", "(us)"},
+        {"time", "(us)"}, {"busbw", "(GB/s)"},     {"error %", ""},
+    };
+    static const char *const of_groups[][2] = {{"alone", "(us)"}, {"slow-down", ""}};
+    static const char *const last[] = {"algorithm", "protocol", "channels"};
+    for (size_t i = 0; i < TDM_COUNT(plain); i++)
+        tdm_table_head(out, against ? beside[i][0] : plain[i][0]);
+    for (size_t i = 0; i < TDM_COUNT(of_groups) && grouped; i++)
+        tdm_table_head(out, of_groups[i][0]);
+    for (size_t i = 0; i < TDM_COUNT(last); i++)
+        tdm_table_head(out, last[i]);
+    for (size_t i = 0; i < TDM_COUNT(plain); i++)
+        tdm_table_cell(out, "%s", against ? beside[i][1] : plain[i][1]);
+    for (size_t i = 0; i < TDM_COUNT(of_groups) && grouped; i++)
+        tdm_table_cell(out, "%s", of_groups[i][1]);
+    for (size_t i = 0; i < TDM_COUNT(last); i++)
+        tdm_table_cell(out, "%s", "");
+}
+
+static void text_row(tdm_table *out, const tdm_comm_table *table, const tdm_comm_row *row,
+                     bool against)
+{
+    const tdm_nccl_pick *pick = &row->cost.pick;
+    tdm_table_cell(out, "%llu", (unsigned long long)row->bytes);
+    tdm_table_cell(out, "%llu", (unsigned long long)count(table, row->slowest, row->bytes));
+    tdm_table_cell(out, "float");
+    if (against)
+        tdm_table_cell(out, "%.2f", row->measured_s * 1e6);
+    else
+        tdm_table_cell(out, "%s", reduces(table) ? "sum" : "none");
+    tdm_table_cell(out, "%.2f", row->time_s * 1e6);
+    if (!against)
+        tdm_table_cell(out, "%.2f", (double)row->bytes / row->time_s * 1e-9);
+    tdm_table_cell(out, "%.2f", bus_gb_per_s(table, row));
+    if (against)
+        tdm_table_cell(out, "%+.1f", error_percent(row));
+    if (table->grouped) {
+        tdm_table_cell(out, "%.2f", row->parts[row->slowest].alone_s * 1e6);
+        tdm_table_cell(out, "%.3f", slow_down(&row->parts[row->slowest]));
+    }
+    tdm_table_cell(out, "%s", tdm_nccl_algo_name(pick->algo));
+    tdm_table_cell(out, "%s", tdm_nccl_proto_name(pick->proto));
+    tdm_table_cell(out, "%u", pick->n_channels);
+}
+
 void tdm_comm_print_text(tdm_arena *arena, const tdm_comm_table *table)
 {
-    static const char *const plain[] = {"size",  "count", "type",      "redop",    "time",
-                                        "algbw", "busbw", "algorithm", "protocol", "channels"};
-    static const char *const beside[] = {"size",  "count",   "type",      "measured", "time",
-                                         "busbw", "error %", "algorithm", "protocol", "channels"};
-    static const char *const units[2][7] = {
-        {"(B)", "(elements)", "", "", "(us)", "(GB/s)", "(GB/s)"},
-        {"(B)", "(elements)", "", "(us)", "(us)", "(GB/s)", ""}};
     bool against = table->n_rows > 0 && table->rows[0].measured_s > 0;
     tdm_table out = {.arena = arena};
     tdm_style style = {0};
-    for (size_t i = 0; i < TDM_COUNT(plain); i++)
-        tdm_table_head(&out, against ? beside[i] : plain[i]);
-    for (size_t i = 0; i < TDM_COUNT(plain); i++)
-        tdm_table_cell(&out, "%s", i < 7 ? units[against][i] : "");
-    for (uint32_t i = 0; i < table->n_rows; i++) {
-        const tdm_comm_row *row = &table->rows[i];
-        const tdm_nccl_pick *pick = &row->cost.pick;
-        tdm_table_cell(&out, "%llu", (unsigned long long)row->bytes);
-        tdm_table_cell(&out, "%llu", (unsigned long long)count(table, row->bytes));
-        tdm_table_cell(&out, "float");
-        if (against)
-            tdm_table_cell(&out, "%.2f", row->measured_s * 1e6);
-        else
-            tdm_table_cell(&out, "%s", reduces(table) ? "sum" : "none");
-        tdm_table_cell(&out, "%.2f", row->time_s * 1e6);
-        if (!against)
-            tdm_table_cell(&out, "%.2f", (double)row->bytes / row->time_s * 1e-9);
-        tdm_table_cell(&out, "%.2f", bus_gb_per_s(table, row));
-        if (against)
-            tdm_table_cell(&out, "%+.1f", 100 * (row->time_s / row->measured_s - 1));
-        tdm_table_cell(&out, "%s", tdm_nccl_algo_name(pick->algo));
-        tdm_table_cell(&out, "%s", tdm_nccl_proto_name(pick->proto));
-        tdm_table_cell(&out, "%u", pick->n_channels);
-    }
+    text_heads(&out, against, table->grouped);
+    for (uint32_t i = 0; i < table->n_rows; i++)
+        text_row(&out, table, &table->rows[i], against);
     print_head(table);
     tdm_table_print(&out, &style, stdout);
     if (against)
         print_bands(arena, table);
 }
 
+static void csv_row(const tdm_comm_table *table, const tdm_comm_row *row, uint32_t group)
+{
+    const tdm_comm_part *part = &row->parts[group];
+    const tdm_nccl_pick *pick = &part->cost.pick;
+    printf("%llu,%llu,%.4f,%.4f,%.4f,%s,%s,%u,", (unsigned long long)row->bytes,
+           (unsigned long long)count(table, group, row->bytes), part->time_s * 1e6,
+           (double)row->bytes / part->time_s * 1e-9, bus_of_group(table, row, group),
+           tdm_nccl_algo_name(pick->algo), tdm_nccl_proto_name(pick->proto), pick->n_channels);
+    if (row->measured_s > 0)
+        printf("%.4f", row->measured_s * 1e6);
+    if (table->grouped) {
+        printf(",%u,", group);
+        for (uint32_t r = 0; r < table->groups[group].n_ranks; r++)
+            printf("%s%u", r ? " " : "", table->groups[group].ranks[r]);
+        printf(",%.4f,%.6g", part->alone_s * 1e6, slow_down(part));
+    }
+    printf("\n");
+}
+
 void tdm_comm_print_csv(const tdm_comm_table *table)
 {
     printf(
-        "size_bytes,count,time_us,algbw_GBps,busbw_GBps,algorithm,protocol,channels,measured_us\n");
-    for (uint32_t i = 0; i < table->n_rows; i++) {
-        const tdm_comm_row *row = &table->rows[i];
-        printf("%llu,%llu,%.4f,%.4f,%.4f,%s,%s,%u,", (unsigned long long)row->bytes,
-               (unsigned long long)count(table, row->bytes), row->time_s * 1e6,
-               (double)row->bytes / row->time_s * 1e-9, bus_gb_per_s(table, row),
-               tdm_nccl_algo_name(row->cost.pick.algo), tdm_nccl_proto_name(row->cost.pick.proto),
-               row->cost.pick.n_channels);
-        if (row->measured_s > 0)
-            printf("%.4f", row->measured_s * 1e6);
-        printf("\n");
+        "size_bytes,count,time_us,algbw_GBps,busbw_GBps,algorithm,protocol,channels,measured_us%s"
+        "\n",
+        table->grouped ? ",group,ranks,alone_us,slow_down" : "");
+    for (uint32_t i = 0; i < table->n_rows; i++)
+        for (uint32_t g = 0; g < table->n_groups; g++)
+            csv_row(table, &table->rows[i], g);
+}
+
+static json_t *json_groups(const tdm_comm_table *table, const tdm_comm_row *row)
+{
+    json_t *groups = json_array();
+    for (uint32_t g = 0; g < table->n_groups; g++) {
+        const tdm_comm_part *part = &row->parts[g];
+        json_array_append_new(groups,
+                              json_pack("{s:f, s:f, s:f, s:f, s:s, s:s, s:i}", "time",
+                                        part->time_s * 1e6, "bus_bw", bus_of_group(table, row, g),
+                                        "alone", part->alone_s * 1e6, "slow_down", slow_down(part),
+                                        "algorithm", tdm_nccl_algo_name(part->cost.pick.algo),
+                                        "protocol", tdm_nccl_proto_name(part->cost.pick.proto),
+                                        "channels", (int)part->cost.pick.n_channels));
     }
+    return groups;
+}
+
+static json_t *json_ranks(const tdm_comm_table *table)
+{
+    json_t *all = json_array();
+    for (uint32_t g = 0; g < table->n_groups; g++) {
+        json_t *ranks = json_array();
+        for (uint32_t r = 0; r < table->groups[g].n_ranks; r++)
+            json_array_append_new(ranks, json_integer(table->groups[g].ranks[r]));
+        json_array_append_new(all, ranks);
+    }
+    return all;
 }
 
 static json_t *json_row(const tdm_comm_table *table, const tdm_comm_row *row)
@@ -148,12 +254,14 @@ static json_t *json_row(const tdm_comm_table *table, const tdm_comm_row *row)
                   (double)row->bytes / row->time_s * 1e-9, "bus_bw", bus_gb_per_s(table, row));
     json_t *item = json_pack(
         "{s:I, s:I, s:s, s:s, s:s, s:o, s:s, s:s, s:i}", "size", (json_int_t)row->bytes, "count",
-        (json_int_t)count(table, row->bytes), "type", "float", "redop",
+        (json_int_t)count(table, row->slowest, row->bytes), "type", "float", "redop",
         reduces(table) ? "sum" : "none", "root", "-1", "out_of_place", place, "algorithm",
         tdm_nccl_algo_name(row->cost.pick.algo), "protocol",
         tdm_nccl_proto_name(row->cost.pick.proto), "channels", (int)row->cost.pick.n_channels);
     if (row->measured_s > 0)
         json_object_set_new(item, "measured_time", json_real(row->measured_s * 1e6));
+    if (table->grouped)
+        json_object_set_new(item, "groups", json_groups(table, row));
     return item;
 }
 
@@ -171,6 +279,8 @@ void tdm_comm_print_json(tdm_arena *arena, const tdm_comm_table *table)
                   (int)table->comm.n_ranks, "nodes", (int)table->comm.n_nodes, "launch_us",
                   table->launch_s * 1e6, "results", results, "average_bus_bandwidth", "bandwidth",
                   table->n_rows ? sum / table->n_rows : 0.0);
+    if (table->grouped)
+        json_object_set_new(root, "groups", json_ranks(table));
     tdm_comm_errors(arena, table, errors);
     json_t *bands = json_object();
     for (int band = 0; band < TDM_COMM_BANDS; band++)

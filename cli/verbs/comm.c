@@ -1,5 +1,5 @@
-/* comm.c: `tandem comm`: how long a collective takes on a machine, alone, and which algorithm,
- * protocol and channels NCCL would choose. */
+/* comm.c: `tandem comm`: how long a collective takes on a machine, alone or in several groups at
+ * once, and which algorithm, protocol and channels NCCL would choose. */
 #include "comm.h"
 #include "core/units.h"
 
@@ -9,7 +9,7 @@
 enum { MAX_ROWS = 10000 };
 
 typedef struct arguments {
-    const char *machine, *gpu, *collective, *sizes, *gpus, *algo, *proto, *launch, *format,
+    const char *machine, *gpu, *collective, *sizes, *gpus, *groups, *algo, *proto, *launch, *format,
         *against, *tolerance, *plot;
     tdm_cli_strings sets;
 } arguments;
@@ -32,6 +32,10 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
          .text = "the GPU, where the machine's file does not say: a device, or sm86",
          .value = &a->gpu},
         {.name = "--gpus", .value_name = "N", .text = "the first N GPUs only", .value = &a->gpus},
+        {.name = "--groups",
+         .value_name = "SPEC",
+         .text = "several groups at once: /8 (8 in a row), %2 (every second), or 0-3;4-7",
+         .value = &a->groups},
         {.name = "--algo",
          .value_name = "LIST",
          .text = "as NCCL_ALGO: ring, tree, nvls, nvlstree, pat; ^ring for all but",
@@ -76,6 +80,10 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
                                 a->tolerance ? "--tolerance"
                                 : a->plot    ? "--plot"
                                              : "--launch fit");
+    if (code == TDM_CLI_GO_ON && a->groups && a->launch && !strcmp(a->launch, "fit"))
+        return tdm_cli_complain(TDM_E_INVALID,
+                                "comm: --launch fit: a floor is fitted to operations "
+                                "that run alone: leave --groups out");
     if (code == TDM_CLI_GO_ON && a->against && a->sizes)
         return tdm_cli_complain(TDM_E_INVALID, "comm: --sizes: the sizes are those of --against");
     return code;
@@ -117,7 +125,9 @@ static tdm_code make_rows(tdm_arena *arena, const arguments *a, const tdm_nccl_l
     /* Parts of 16 bytes for every rank, as nccl-tests makes them. */
     if (table->func == TDM_NCCL_ALL_GATHER || table->func == TDM_NCCL_REDUCE_SCATTER ||
         table->func == TDM_NCCL_ALL_TO_ALL)
-        least = 16 * (uint64_t)table->comm.n_ranks;
+        for (uint32_t g = 0; g < table->n_groups; g++)
+            if (16 * (uint64_t)table->groups[g].n_ranks > least)
+                least = 16 * (uint64_t)table->groups[g].n_ranks;
     for (uint64_t size = first; size <= last; size = step ? size + step : size * factor) {
         if (table->n_rows == MAX_ROWS)
             return tdm_error_add(err, TDM_E_INVALID, "tandem: comm: --sizes: more than %d sizes",
@@ -162,7 +172,7 @@ static tdm_code make_table(tdm_arena *arena, const arguments *a, tdm_comm_table 
 {
     tdm_nccl_settings settings;
     tdm_nccl_log log = {0};
-    tdm_graph graph;
+    tdm_graph graph = {0};
     tdm_code code = read_settings(a, &settings, err);
     if (code == TDM_OK && a->against)
         code = tdm_nccl_log_read(arena, a->against, &log, err);
@@ -171,17 +181,14 @@ static tdm_code make_table(tdm_arena *arena, const arguments *a, tdm_comm_table 
     if (code == TDM_OK)
         code = tdm_comm_load_machine(arena, a->machine, a->gpu, &graph, err);
     if (code == TDM_OK)
-        code = tdm_comm_build(arena, "comm", &graph, a->gpus, &settings, &table->comm, err);
+        code = tdm_comm_build_groups(arena, &graph, a->gpus, a->groups, &settings, table, err);
     table->machine = graph.name;
     if (code == TDM_OK)
         code = make_rows(arena, a, &log, table, err);
     if (code == TDM_OK)
         code = find_launch(arena, a, table, err);
-    for (uint32_t i = 0; code == TDM_OK && i < table->n_rows; i++) {
-        tdm_comm_row *row = &table->rows[i];
-        code = tdm_nccl_time(&table->comm, table->func, row->bytes, &row->cost, err);
-        row->time_s = table->launch_s + row->cost.time_s;
-    }
+    if (code == TDM_OK)
+        code = tdm_comm_fill(arena, table, err);
     return code;
 }
 
