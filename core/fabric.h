@@ -64,6 +64,8 @@ typedef struct tdm_pcie_tree {
     uint32_t sockets, switches_per_socket, gpus_per_switch;
     double gpu_link_bytes_per_s, switch_link_bytes_per_s, socket_link_bytes_per_s;
     double latency_s, socket_latency_s; /* of one PCIe link; from socket to socket */
+    /* All that passes one, both directions together (tdm_vertex.through_bytes_per_s); 0: any. */
+    double switch_capacity_bytes_per_s, socket_capacity_bytes_per_s;
 } tdm_pcie_tree;
 
 /* Adds the tree; its GPUs are the vertices 0, 1 ... of the builder, which has to be empty. */

@@ -34,7 +34,9 @@ static void add_switch(tdm_graph_builder *builder, const tdm_pcie_tree *tree, ui
                        uint32_t socket)
 {
     uint32_t root = tdm_graph_add(builder, &(tdm_vertex){.kind = TDM_VERTEX_ROOT_PORT});
-    uint32_t pcie_switch = tdm_graph_add(builder, &(tdm_vertex){.kind = TDM_VERTEX_PCIE_SWITCH});
+    uint32_t pcie_switch = tdm_graph_add(
+        builder, &(tdm_vertex){.kind = TDM_VERTEX_PCIE_SWITCH,
+                               .through_bytes_per_s = tree->switch_capacity_bytes_per_s});
     /* The port is part of the processor: no latency of its own. */
     tdm_graph_link(builder, root, socket, TDM_WIRE_PCIE, 16, tree->switch_link_bytes_per_s, 0,
                    tdm_arena_printf(builder->arena, "root-port-%u", index));
@@ -56,8 +58,10 @@ void tdm_pcie_tree_add(tdm_graph_builder *builder, const tdm_pcie_tree *tree,
     for (uint32_t g = 0; g < n_switches * tree->gpus_per_switch; g++)
         tdm_graph_add(builder, &gpu);
     for (uint32_t s = 0; s < tree->sockets; s++) {
-        sockets[s] =
-            tdm_graph_add(builder, &(tdm_vertex){.kind = TDM_VERTEX_SOCKET, .numa = (int32_t)s});
+        sockets[s] = tdm_graph_add(
+            builder, &(tdm_vertex){.kind = TDM_VERTEX_SOCKET,
+                                   .numa = (int32_t)s,
+                                   .through_bytes_per_s = tree->socket_capacity_bytes_per_s});
         for (uint32_t w = 0; w < tree->switches_per_socket; w++)
             add_switch(builder, tree, s * tree->switches_per_socket + w, sockets[s]);
     }

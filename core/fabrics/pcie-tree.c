@@ -7,6 +7,7 @@ typedef struct spec {
     uint32_t sockets, switches_per_socket, gpus_per_switch;
     tdm_value gpu_link, switch_link, socket_link;
     tdm_value latency, socket_latency;
+    tdm_value switch_capacity, socket_capacity;
 } spec;
 
 #define COUNT(name, text)                                                                          \
@@ -32,6 +33,12 @@ static const tdm_field fields[] = {
              "between sockets, payload, one direction"),
     QUANTITY(latency, TDM_UNIT_SECONDS, false, true, "of one PCIe link"),
     QUANTITY(socket_latency, TDM_UNIT_SECONDS, false, false, "from socket to socket"),
+    QUANTITY(switch_capacity, TDM_UNIT_BYTES_PER_S, true, false,
+             "of all that passes one switch, both directions together (what its links take when "
+             "left out)"),
+    QUANTITY(socket_capacity, TDM_UNIT_BYTES_PER_S, true, false,
+             "of all that passes one socket from device to device (what its links take when left "
+             "out)"),
     {.key = NULL},
 };
 
@@ -101,7 +108,9 @@ static tdm_graph graph(tdm_arena *arena, const void *in, const tdm_device *devic
                                 .switch_link_bytes_per_s = s->switch_link.value,
                                 .socket_link_bytes_per_s = s->socket_link.value,
                                 .latency_s = s->latency.value,
-                                .socket_latency_s = s->socket_latency.value};
+                                .socket_latency_s = s->socket_latency.value,
+                                .switch_capacity_bytes_per_s = s->switch_capacity.value,
+                                .socket_capacity_bytes_per_s = s->socket_capacity.value};
     tdm_graph_builder_init(&builder, arena);
     tdm_pcie_tree_add(&builder, &tree, device);
     return tdm_graph_finish(&builder, name);

@@ -19,7 +19,7 @@ typedef struct adapters {
 typedef struct spec {
     uint32_t sockets, switches, gpus, pcie, links_per_pair;
     int cpu, nvlink;
-    tdm_value nvlink_rate, c2c;
+    tdm_value nvlink_rate, c2c, switch_capacity, socket_capacity;
     adapters adapters;
 } spec;
 
@@ -78,6 +78,12 @@ static const tdm_field fields[] = {
              "one NVLink, payload, one direction (what NCCL counts when left out)"),
     QUANTITY(spec, c2c, TDM_UNIT_BYTES_PER_S, false, true,
              "of a GPU to its own processor, one direction"),
+    QUANTITY(spec, switch_capacity, TDM_UNIT_BYTES_PER_S, false, true,
+             "of all that passes one PCIe switch, both directions together (what its links take "
+             "when left out)"),
+    QUANTITY(spec, socket_capacity, TDM_UNIT_BYTES_PER_S, false, true,
+             "of all that passes one socket from device to device (what its links take when left "
+             "out)"),
     {.key = "adapters",
      .type = TDM_FIELD_MAP,
      .offset = offsetof(spec, adapters),
@@ -130,6 +136,8 @@ static tdm_code check(const void *in, const tdm_node *root, tdm_error *err)
     if (s->switches > 0 ? check_even(s->gpus, "gpus", s->switches, "switches", root, err) != TDM_OK
                         : check_even(s->gpus, "gpus", s->sockets, "sockets", root, err) != TDM_OK)
         code = TDM_E_INVALID;
+    if (s->switch_capacity.value > 0 && s->switches == 0)
+        code = tdm_node_error_at(root, "switch_capacity", err, "there are no PCIe switches");
     if (s->adapters.beside == AT_SWITCH && s->switches == 0)
         code = tdm_node_error_at(root, "adapters.beside", err,
                                  "there are no PCIe switches: expected socket");
@@ -186,11 +194,13 @@ static void add_host(maker *make)
     const spec *s = make->spec;
     for (uint32_t k = 0; k < s->sockets; k++) {
         tdm_vertex socket = tdm_fabric_socket(s->cpu, (int32_t)k);
+        socket.through_bytes_per_s = s->socket_capacity.value;
         make->sockets[k] = tdm_graph_add(&make->builder, &socket);
     }
     for (uint32_t w = 0; w < s->switches; w++) {
-        make->switches[w] =
-            tdm_graph_add(&make->builder, &(tdm_vertex){.kind = TDM_VERTEX_PCIE_SWITCH});
+        make->switches[w] = tdm_graph_add(
+            &make->builder, &(tdm_vertex){.kind = TDM_VERTEX_PCIE_SWITCH,
+                                          .through_bytes_per_s = s->switch_capacity.value});
         hang(make, make->switches[w], make->sockets[spread(w, s->switches, s->sockets)]);
     }
 }
