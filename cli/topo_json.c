@@ -24,6 +24,8 @@ static json_t *vertex_json(const tdm_vertex *v)
         json_object_set_new(o, "sm", json_integer(v->sm));
     if (v->kind == TDM_VERTEX_NIC && v->nic_bytes_per_s > 0)
         json_object_set_new(o, "bytes_per_s", json_real(v->nic_bytes_per_s));
+    if (v->through_bytes_per_s > 0)
+        json_object_set_new(o, "through_bytes_per_s", json_real(v->through_bytes_per_s));
     if (v->kind == TDM_VERTEX_SOCKET) {
         json_object_set_new(o, "numa", json_integer(v->numa));
         set_text(o, "cpus", v->cpus);

@@ -87,6 +87,8 @@ static void print_line(const tdm_graph *graph, const tdm_graph_tree *tree, uint3
         else
             fprintf(file, "pcie x%u %s", up->count, tdm_topo_rate(rate, up->bytes_per_s));
     }
+    if (vertex->through_bytes_per_s > 0)
+        fprintf(file, "; passes %s in all", tdm_topo_rate(rate, vertex->through_bytes_per_s));
     print_side_links(graph, v, file);
     fputc('\n', file);
 }

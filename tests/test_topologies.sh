@@ -51,6 +51,13 @@ done
 "$tandem" comm tests/topologies/good/measured-2.yaml --collective all-reduce --sizes 1GiB >"$scratch/out" 2>/dev/null
 grep -q 'launch 5.0 us' "$scratch/out" || fail site "$(sed -n 2p "$scratch/out")"
 
+# What passes a switch or a socket is limited in every node of a composed machine.
+"$tandem" topo tests/topologies/good/capacity-2.yaml >"$scratch/out" 2>/dev/null
+[ "$(grep -c 'pcie-switch-[0-9].* passes 60.* in all' "$scratch/out")" -eq 8 ] || fail capacity "$(grep switch "$scratch/out")"
+[ "$(grep -c 'socket-[0-9].* passes 50.* in all' "$scratch/out")" -eq 4 ] || fail capacity "$(grep socket "$scratch/out")"
+"$tandem" topo tests/topologies/good/capacity-2.yaml --format json >"$scratch/out" 2>/dev/null
+[ "$(grep -c '"through_bytes_per_s": [56]0000000000' "$scratch/out")" -eq 12 ] || fail capacity "$(grep through "$scratch/out")"
+
 # The list has them all, ready, under a heading, with their GPUs.
 "$tandem" list topologies >"$scratch/out" 2>"$scratch/err" || fail list "$(cat "$scratch/err")"
 for topology in topologies/*.yaml; do
