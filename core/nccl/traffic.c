@@ -233,15 +233,29 @@ static tdm_code finish(tdm_arena *arena, const tdm_nccl_loads *loads, tdm_nccl_t
     return TDM_OK;
 }
 
+/* All messages of an all-to-all, those that leave a place by one adapter in a row: the ways from it
+ * are searched once. Places choose adapters by the receiver's number in its place. */
+static void load_all_pairs(tdm_nccl_loads *loads)
+{
+    const tdm_nccl_comm *comm = loads->comm;
+    for (uint32_t p = 0; p < comm->n_nodes; p++)
+        for (uint32_t g = 0; g < comm->max_local; g++)
+            for (uint32_t i = 0; i < comm->places[p].view.n_of[TDM_NCCL_GPU]; i++)
+                for (uint32_t q = 0; q < comm->n_nodes; q++) {
+                    const tdm_nccl_place *to = &comm->places[q];
+                    uint32_t from = comm->places[p].members[i];
+                    if (g < to->view.n_of[TDM_NCCL_GPU] && to->members[g] != from)
+                        tdm_nccl_load_message(loads, from, to->members[g], 1.0 / comm->n_ranks);
+                }
+}
+
 static void load_messages(tdm_nccl_loads *loads, tdm_nccl_func func)
 {
     uint32_t n = loads->comm->n_ranks;
     for (uint32_t i = 0; i < n && func == TDM_NCCL_SEND_RECV; i++)
         tdm_nccl_load_message(loads, i, (i + 1) % n, 1);
-    for (uint32_t i = 0; i < n && func == TDM_NCCL_ALL_TO_ALL; i++)
-        for (uint32_t j = 0; j < n; j++)
-            if (i != j)
-                tdm_nccl_load_message(loads, i, j, 1.0 / n);
+    if (func == TDM_NCCL_ALL_TO_ALL)
+        load_all_pairs(loads);
 }
 
 tdm_code tdm_nccl_traffic_of(tdm_arena *arena, const tdm_nccl_comm *comm, tdm_nccl_func func,
