@@ -2,6 +2,7 @@
 #include "sensitivity.h"
 
 #include "jobs.h"
+#include "sim/sites.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -60,16 +61,49 @@ static void list_gpus(listing *l)
                             .sends = true});
 }
 
-/* The GPUs of the plan that hang on a vertex, directly or further down; false: none. */
-static bool find_gpus(const listing *l, const tdm_plane *plane, uint32_t vertex, uint32_t *first,
-                      uint32_t *last)
+/* Links that the plan's communication crosses. */
+static bool *find_used(listing *l)
 {
+    const tdm_topology *topology = &l->result->scenario.topology;
+    bool *used = TDM_ALLOC(l->arena, bool, topology->n_links + 1);
+    tdm_net *net = tdm_net_new(l->arena, topology);
+    tdm_sites sites;
+    if (tdm_sites_list(l->arena, &l->result->step.plan, net, &sites, NULL) != TDM_OK)
+        return used; /* what it could not carry out has been said already */
+    for (uint32_t p = 0; p < tdm_net_n_paths(net); p++)
+        for (uint32_t i = 0; i < tdm_net_path(net, p)->n_links; i++)
+            used[tdm_net_path(net, p)->links[i]] = true;
+    return used;
+}
+
+/* The edge of the other direction: a cable's two are called NAME-up and NAME-down. */
+static uint32_t back_of(const tdm_graph *graph, uint32_t e)
+{
+    const tdm_edge *edge = &graph->edges[e];
+    for (uint32_t i = graph->first_edge[edge->to]; i < graph->first_edge[edge->to + 1]; i++)
+        if (graph->edges[i].to == edge->from && graph->edges[i].wire == edge->wire)
+            return i;
+    return UINT32_MAX;
+}
+
+static const char *cable_name(const listing *l, const char *name)
+{
+    size_t n = strlen(name);
+    return n > 3 && strcmp(name + n - 3, "-up") == 0 ? tdm_arena_strndup(l->arena, name, n - 3)
+                                                     : name;
+}
+
+/* GPUs of the plan that a cable is for: the one at its end, else those of its node. */
+static bool find_gpus(const listing *l, const tdm_edge *edge, uint32_t *first, uint32_t *last)
+{
+    const tdm_graph *graph = l->result->scenario.topology.graph;
+    const tdm_vertex *ends[2] = {&graph->vertices[edge->from], &graph->vertices[edge->to]};
     bool found = false;
     for (uint32_t g = 0; g < l->result->step.plan.mesh.world; g++) {
-        int32_t at = (int32_t)g;
-        while (at >= 0 && at != (int32_t)vertex)
-            at = plane->parent[at];
-        if (at < 0)
+        const tdm_vertex *gpu = &graph->vertices[graph->gpus[g]];
+        bool at_end = gpu == ends[0] || gpu == ends[1];
+        bool gpu_ended = ends[0]->kind == TDM_VERTEX_GPU || ends[1]->kind == TDM_VERTEX_GPU;
+        if (gpu_ended ? !at_end : gpu->node != ends[0]->node)
             continue;
         *first = found ? *first : g;
         *last = g;
@@ -78,37 +112,35 @@ static bool find_gpus(const listing *l, const tdm_plane *plane, uint32_t vertex,
     return found;
 }
 
-static const char *link_name(const listing *l, uint32_t up)
+/* Each cable of one kind of wire that the plan uses, then all of them together. */
+static void list_wire(listing *l, const bool *used, tdm_wire wire)
 {
-    const char *name = l->result->scenario.topology.links[up].name;
-    size_t n = strlen(name);
-    return n > 3 && strcmp(name + n - 3, "-up") == 0 ? tdm_arena_strndup(l->arena, name, n - 3)
-                                                     : name;
-}
-
-/* Each link of a plane between the plan's GPUs, then all of them together. */
-static void list_plane(listing *l, const tdm_plane *plane)
-{
-    uint32_t n_gpus = l->result->scenario.topology.n_gpus, first = 0, last = 0;
-    uint32_t *all = TDM_ALLOC(l->arena, uint32_t, 2 * (size_t)plane->n_vertices), n_all = 0;
-    for (uint32_t v = 0; v < plane->n_vertices; v++) {
-        if (plane->parent[v] < 0 || (v < n_gpus && v >= l->result->step.plan.mesh.world))
+    const tdm_graph *graph = l->result->scenario.topology.graph;
+    uint32_t *all = TDM_ALLOC(l->arena, uint32_t, graph->n_edges + 1), n_all = 0, n = 0;
+    for (uint32_t e = 0; e < graph->n_edges; e++) {
+        uint32_t back = back_of(graph, e), first = 0, last = 0, *pair = &all[n_all];
+        if (graph->edges[e].wire != wire || !used[e])
             continue;
-        uint32_t *pair = &all[n_all];
-        pair[0] = plane->up[v];
-        pair[1] = plane->down[v];
-        n_all += 2;
-        if ((v < n_gpus && !is_slowed(l, v)) || !find_gpus(l, plane, v, &first, &last))
+        all[n_all++] = e;
+        if (back != UINT32_MAX && used[back] && back < e)
+            continue; /* listed with the other direction */
+        bool both = back != UINT32_MAX && used[back];
+        uint32_t *own = TDM_ALLOC(l->arena, uint32_t, 2);
+        own[0] = *pair;
+        own[1] = back;
+        if (n++ % l->s->gpu_stride != 0 || !find_gpus(l, &graph->edges[e], &first, &last))
             continue;
         add(l, (tdm_slowed){.kind = TDM_SLOWED_LINK,
-                            .name = link_name(l, plane->up[v]),
+                            .name = cable_name(l, graph->edges[e].name),
                             .first = first,
                             .last = last,
-                            .links = pair,
-                            .n_links = 2});
+                            .links = own,
+                            .n_links = both ? 2 : 1});
     }
+    if (n_all == 0)
+        return;
     add(l, (tdm_slowed){.kind = TDM_SLOWED_CLASS,
-                        .name = tdm_arena_printf(l->arena, "all links of %s", plane->name),
+                        .name = tdm_arena_printf(l->arena, "all links of %s", tdm_wire_name(wire)),
                         .last = l->result->step.plan.mesh.world - 1,
                         .links = all,
                         .n_links = n_all});
@@ -117,14 +149,14 @@ static void list_plane(listing *l, const tdm_plane *plane)
 static void list_all(listing *l)
 {
     const tdm_topology *topology = &l->result->scenario.topology;
-    uint32_t world = l->result->step.plan.mesh.world, most = world + world + 2;
-    for (uint32_t p = 0; p < topology->n_planes; p++)
-        most += topology->planes[p].n_vertices + 1;
+    uint32_t world = l->result->step.plan.mesh.world;
+    uint32_t n_edges = topology->graph ? topology->graph->n_edges : 0;
     l->s->gpu_stride = (uint32_t)tdm_ceil_div(world, MOST_GPUS);
-    l->s->items = TDM_ALLOC(l->arena, tdm_slowed, most);
+    l->s->items = TDM_ALLOC(l->arena, tdm_slowed, 2 * (size_t)world + 2 + n_edges + TDM_N_WIRES);
     list_gpus(l);
-    for (uint32_t p = 0; p < topology->n_planes; p++)
-        list_plane(l, &topology->planes[p]);
+    const bool *used = topology->graph ? find_used(l) : NULL;
+    for (int wire = 0; wire < TDM_N_WIRES && used; wire++)
+        list_wire(l, used, (tdm_wire)wire);
 }
 
 /* ---- predict ---- */

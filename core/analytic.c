@@ -65,7 +65,7 @@ typedef struct engine {
     bool *in_work;
     communicator **table; /* open addressing by id */
     uint32_t table_size, n_communicators;
-    tdm_flow *flows;
+    tdm_net *net;
 } engine;
 
 static uint32_t table_slot(communicator *const *table, uint32_t size, uint64_t id)
@@ -135,12 +135,11 @@ static void add_work(engine *e, uint32_t rank)
 
 static comm_time find_time(engine *e, const tdm_comm *comm)
 {
-    comm_time time = {0};
-    uint32_t n = tdm_comm_flows(e->plan, e->machine->topology, comm->rank, comm->instance, e->flows,
-                                &time.latency_s);
-    if (n > 0)
-        time.transfer_s = tdm_flows_time(e->scratch, e->machine->topology, e->flows, n);
-    tdm_arena_free(e->scratch); /* large flow sets only: small ones need none */
+    tdm_transfer transfer = tdm_comm_transfer(e->plan, e->net, comm->rank, comm->instance);
+    comm_time time = {.latency_s = transfer.latency_s};
+    if (transfer.n_loads > 0)
+        time.transfer_s = tdm_net_time(e->scratch, e->net, transfer.loads, transfer.n_loads);
+    tdm_arena_free(e->scratch); /* large sets only: small ones need none */
     return time;
 }
 
@@ -268,7 +267,7 @@ static void init(engine *e, const tdm_costs *costs, tdm_trace *trace)
     e->seats = TDM_ALLOC(e->arena, communicator **, world);
     e->in_work = TDM_ALLOC(e->arena, bool, world);
     e->work = TDM_ALLOC(e->arena, uint32_t, world);
-    e->flows = TDM_ALLOC(e->arena, tdm_flow, tdm_comm_max_flows(e->plan, e->machine->topology));
+    e->net = tdm_net_new(e->arena, e->machine->topology);
     for (uint32_t rank = 0; rank < world; rank++) {
         e->seats[rank] =
             TDM_ALLOC(e->arena, communicator *, costs->programs[e->plan->role_of[rank]].n_users);
@@ -301,7 +300,9 @@ tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_mach
         e.in_work[rank] = false;
         advance(&e, rank);
     }
-    code = report_stuck(&e, err);
+    code = tdm_net_check(e.net, err);
+    if (code == TDM_OK)
+        code = report_stuck(&e, err);
     tdm_arena_free(&flow_scratch);
     tdm_arena_free(&scratch);
     if (code == TDM_OK)

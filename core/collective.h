@@ -40,10 +40,4 @@ extern const tdm_collective *const tdm_collectives[]; /* NULL-terminated, genera
 /* The algorithm used for an op kind (choice among several belongs here); NULL for none. */
 const tdm_collective *tdm_collective_for(tdm_op_kind kind);
 
-/* Time for which the flows, starting together on idle links, keep the network busy: max-min fair
- * progressive filling over their routes. Returns a negative value when two ranks share no route.
- * scratch grows only for sets too large for the stack (some 250 flows over long routes). */
-double tdm_flows_time(tdm_arena *scratch, const tdm_topology *topology, const tdm_flow *flows,
-                      uint32_t n_flows);
-
 #endif

@@ -8,8 +8,8 @@
 #ifndef TDM_ENGINE_H
 #define TDM_ENGINE_H
 
-#include "collective.h"
 #include "cost.h"
+#include "net.h"
 #include "program.h"
 #include "trace.h"
 
@@ -79,13 +79,9 @@ typedef struct tdm_comm_id {
 } tdm_comm_id;
 tdm_comm_id tdm_comm_identify(const tdm_plan *plan, uint32_t rank, const tdm_instance *instance);
 
-/* Flows and latency of a communication op (a send/receive is one flow), between GPUs; of a folded
- * plan those that start on its ranks, for the topology of tdm_topology_fold. flows must hold
- * tdm_comm_max_flows. */
-uint32_t tdm_comm_max_flows(const tdm_plan *plan, const tdm_topology *topology);
-/* The most that tdm_comm_flows returns: of a folded plan fewer than it needs room for. */
-uint32_t tdm_comm_max_own_flows(const tdm_plan *plan, const tdm_topology *topology);
-uint32_t tdm_comm_flows(const tdm_plan *plan, const tdm_topology *topology, uint32_t rank,
-                        const tdm_instance *instance, tdm_flow *flows, double *latency_s);
+/* What a communication op does to the links of a net (a send/receive is one message); of a folded
+ * plan on the net of tdm_topology_fold, where replicas' links are those that stand for them. */
+tdm_transfer tdm_comm_transfer(const tdm_plan *plan, tdm_net *net, uint32_t rank,
+                               const tdm_instance *instance);
 
 #endif

@@ -1,5 +1,5 @@
 /* fabric.h: kinds of GPU interconnect, one per file in core/fabrics/.
- * A fabric says which keys its topology files have and turns them into planes of links. A file
+ * A fabric says which keys its topology files have and turns them into a graph. A file
  * defines `const tdm_fabric tdm_fabric_NAME`; the build collects them in a table. */
 #ifndef TDM_FABRIC_H
 #define TDM_FABRIC_H
@@ -22,9 +22,6 @@ typedef struct tdm_fabric {
     /* Whether the keys go together. Called also when some of them were refused: those are 0 in the
      * struct. */
     tdm_code (*check)(const void *spec, const tdm_node *root, tdm_error *err);
-    /* Fills n_gpus, gpus_per_node, links, planes and link_bytes_per_s from a struct that passed.
-     * NULL: its wiring makes no planes, so engines cannot use it. */
-    void (*build)(tdm_arena *arena, const void *spec, tdm_topology *topology);
     /* NULL: the device need not be known. Else it has to be there, and whether it goes together
      * with the keys. */
     tdm_code (*check_device)(const void *spec, const tdm_device *device, const tdm_node *root,
@@ -39,24 +36,6 @@ extern const tdm_fabric *const tdm_fabrics[]; /* NULL-terminated, generated, by 
 /* The worst grade among the VALUE fields of a struct that was given in the file (an absent one has
  * no source). */
 tdm_grade tdm_fields_grade(const tdm_field *fields, const void *record);
-
-/* Builds planes link by link. */
-typedef struct tdm_plane_builder {
-    tdm_arena *arena;
-    tdm_link *links; /* all links of the topology so far */
-    uint32_t n_links, capacity;
-    int32_t *parent;
-    uint32_t *up, *down;
-    tdm_plane plane;
-} tdm_plane_builder;
-
-/* Room for n_links links over all planes. */
-void tdm_plane_builder_init(tdm_plane_builder *builder, tdm_arena *arena, uint32_t n_links);
-/* Starts a plane whose vertices all are roots. */
-void tdm_plane_begin(tdm_plane_builder *builder, const char *name, uint32_t n_vertices);
-/* Hangs a vertex on a parent with one link each way, named VERTEX-up and VERTEX-down. */
-void tdm_plane_hang(tdm_plane_builder *builder, uint32_t vertex, uint32_t parent,
-                    const char *vertex_name, double bytes_per_s, double latency_s);
 
 /* A PCIe tree as several fabrics have it: GPUs under switches, each switch under a root port of its
  * own, root ports under sockets. Rates and latencies of one direction. */

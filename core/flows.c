@@ -3,8 +3,9 @@
  * Progressive filling: all rates rise together until a link is full; the flows on it are fixed, the
  * others rise on. When a flow ends, rates are found anew. Source: Bertsekas and Gallager, Data
  * Networks, section 6.5.2; it is what SimGrid's CM02 model computes for links without latency.
- * Flows that share no link need none of it: each runs at the speed of its narrowest link. */
-#include "collective.h"
+ * Flows that share no link need none of it: each runs at the speed of its narrowest link. A flow's
+ * own limit is a link that only it crosses. */
+#include "net.h"
 
 #include <math.h>
 #include <string.h>
@@ -90,24 +91,30 @@ static uint32_t local_link(problem *p, const tdm_topology *topology, uint32_t li
     return p->locals[bucket];
 }
 
-static bool add_flow(problem *p, const tdm_topology *topology, const tdm_flow *flow)
+static void add_use(problem *p, uint32_t *at, uint32_t link)
 {
-    tdm_route route;
-    if (!tdm_topology_route(topology, flow->src, flow->dst, &route))
-        return false;
-    if (flow->bytes == 0 || route.n_links == 0)
-        return true; /* ends at once */
+    p->links[(*at)++] = link;
+    if (p->crossing[link]++ > 0)
+        p->shared = true;
+}
+
+static void add_flow(problem *p, const tdm_net *net, const tdm_load *load)
+{
+    const tdm_path *path = tdm_net_path(net, load->path);
+    bool limited = !isinf(load->max_bytes_per_s);
+    if (load->bytes == 0 || (path->n_links == 0 && !limited))
+        return; /* ends at once */
     uint32_t at = p->first[p->n_flows];
-    for (uint32_t l = 0; l < route.n_links; l++) {
-        uint32_t link = local_link(p, topology, route.links[l]);
-        p->links[at++] = link;
-        if (p->crossing[link]++ > 0)
-            p->shared = true;
+    for (uint32_t l = 0; l < path->n_links; l++)
+        add_use(p, &at, local_link(p, tdm_net_topology(net), path->links[l]));
+    if (limited) {
+        p->crossing[p->n_links] = 0;
+        p->capacity[p->n_links] = load->max_bytes_per_s;
+        add_use(p, &at, p->n_links++);
     }
-    p->remaining[p->n_flows] = (double)flow->bytes;
+    p->remaining[p->n_flows] = (double)load->bytes;
     p->order[p->n_flows] = p->n_flows;
     p->first[++p->n_flows] = at;
-    return true;
 }
 
 /* No shared link: every flow for itself. */
@@ -210,26 +217,22 @@ static double shared_time(problem *p)
     return now;
 }
 
-double tdm_flows_time(tdm_arena *scratch, const tdm_topology *topology, const tdm_flow *flows,
-                      uint32_t n_flows)
+double tdm_net_time(tdm_arena *scratch, const tdm_net *net, const tdm_load *loads, uint32_t n)
 {
-    uint32_t longest = 0; /* of the routes, at most: bounds the block */
-    for (uint32_t i = 0; i < n_flows; i++) {
-        tdm_route route;
-        if (!tdm_topology_route(topology, flows[i].src, flows[i].dst, &route))
+    uint32_t n_uses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (loads[i].path == TDM_NO_PATH)
             return -1;
-        longest = route.n_links > longest ? route.n_links : longest;
+        n_uses += tdm_net_path(net, loads[i].path)->n_links + 1;
     }
-    uint32_t n_uses = n_flows * longest;
     uint32_t n_buckets = n_buckets_for(n_uses);
-    size_t n_bytes = bytes_for(n_flows, n_uses, n_buckets);
+    size_t n_bytes = bytes_for(n, n_uses, n_buckets);
     _Alignas(double) unsigned char stack[STACK_BYTES];
     void *block = n_bytes <= sizeof stack ? stack : tdm_arena_alloc(scratch, n_bytes);
     problem p = {0};
-    place(&p, block, n_flows, n_uses, n_buckets);
+    place(&p, block, n, n_uses, n_buckets);
     p.first[0] = 0;
-    for (uint32_t i = 0; i < n_flows; i++)
-        if (!add_flow(&p, topology, &flows[i]))
-            return -1;
+    for (uint32_t i = 0; i < n; i++)
+        add_flow(&p, net, &loads[i]);
     return p.shared ? shared_time(&p) : separate_time(&p);
 }

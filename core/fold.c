@@ -2,6 +2,7 @@
 #include "fold.h"
 
 #include "collective.h"
+#include "fold_graph.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -48,8 +49,24 @@ static bool plane_is_symmetric(tdm_arena *scratch, const tdm_topology *topology,
     return true;
 }
 
+/* On a wired machine: whether links move with the GPUs. */
+static bool graph_is_symmetric(const tdm_topology *topology, const tdm_mesh *whole, uint32_t unit)
+{
+    tdm_arena scratch = {0};
+    uint32_t *gpus = TDM_ALLOC(&scratch, uint32_t, topology->n_gpus + 1);
+    uint32_t *links = TDM_ALLOC(&scratch, uint32_t, topology->n_links + 1);
+    for (uint32_t g = 0; g < topology->n_gpus; g++)
+        gpus[g] = g < whole->world ? moved(whole, unit, g) : g;
+    bool symmetric = whole->world <= topology->n_gpus && tdm_fold_graph_may_move(topology->graph) &&
+                     tdm_fold_graph_move(&scratch, topology, gpus, links);
+    tdm_arena_free(&scratch);
+    return symmetric;
+}
+
 static bool is_symmetric(const tdm_topology *topology, const tdm_mesh *whole, uint32_t unit)
 {
+    if (topology->graph)
+        return graph_is_symmetric(topology, whole, unit);
     tdm_arena scratch = {0};
     bool symmetric = whole->world <= topology->n_gpus && tdm_topology_has_ports_only(topology);
     for (uint32_t p = 0; p < topology->n_planes && symmetric; p++)
@@ -63,7 +80,7 @@ tdm_code tdm_topology_fold(tdm_arena *arena, const tdm_topology *topology, const
 {
     tdm_mesh whole = tdm_mesh_whole(mesh);
     *folded = *topology;
-    if (!tdm_mesh_is_folded(mesh) || topology->n_planes == 0)
+    if (!tdm_mesh_is_folded(mesh) || (topology->n_planes == 0 && !topology->graph))
         return TDM_OK;
     if (!is_symmetric(topology, &whole, mesh->per_stage))
         return tdm_error_add(err, TDM_E_INVALID,
@@ -76,7 +93,12 @@ tdm_code tdm_topology_fold(tdm_arena *arena, const tdm_topology *topology, const
         gpus[g] = g < whole.world ? g / whole.per_stage * whole.per_stage +
                                         g % whole.per_stage % mesh->per_stage
                                   : g;
-    for (uint32_t l = 0; l < topology->n_links; l++)
+    if (topology->graph) {
+        tdm_arena scratch = {0};
+        tdm_fold_graph_move(&scratch, topology, gpus, links);
+        tdm_arena_free(&scratch);
+    }
+    for (uint32_t l = 0; l < topology->n_links && !topology->graph; l++)
         links[l] = l;
     for (uint32_t p = 0; p < topology->n_planes; p++) {
         const tdm_plane *plane = &topology->planes[p];
@@ -176,8 +198,12 @@ static bool group_moves(const inquiry *q, tdm_group_kind kind, uint32_t rank)
     return moves;
 }
 
+/* On a wired machine NCCL's channels load the links of all replicas alike, but for its trees over
+ * nodes: there the fullest replica's links stand for all. */
 static bool collectives_move(const inquiry *q)
 {
+    if (q->topology->graph)
+        return true;
     bool move = group_moves(q, TDM_GROUP_WORLD, 0);
     for (uint32_t stage = 0; stage < q->whole.pp && move; stage++) {
         uint32_t first = stage * q->whole.per_stage;
@@ -230,7 +256,9 @@ tdm_fold tdm_fold_find(tdm_arena *arena, const tdm_scenario *sc)
         return refused("there is one replica");
     if (tdm_perturbation_is_given(&sc->perturbation))
         return refused("the perturbation makes replicas differ");
-    if (!tdm_topology_has_ports_only(&sc->topology))
+    bool shared = sc->topology.graph ? !tdm_fold_graph_may_move(sc->topology.graph)
+                                     : !tdm_topology_has_ports_only(&sc->topology);
+    if (shared)
         return refused(
             tdm_arena_printf(arena, "GPUs of topology %s share inner links", sc->topology.name));
     uint32_t unit = find_unit(&sc->topology, &whole);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 struct tdm_folded {
-    tdm_arena arena;
+    tdm_arena arena, scratch;
     const tdm_scenario *scenario;
     tdm_fold_map nets, kinds, orders;
     tdm_fold_placements placements;
@@ -122,6 +122,7 @@ tdm_folded *tdm_folded_new(const tdm_scenario *scenario)
 void tdm_folded_free(tdm_folded *folded)
 {
     tdm_arena arena = folded->arena;
+    tdm_arena_free(&folded->scratch);
     tdm_arena_free(&folded->stages_arena);
     tdm_arena_free(&folded->order_arena);
     tdm_arena_free(&folded->room.arena);
@@ -159,9 +160,8 @@ static tdm_fold_kinds *find_kinds(tdm_folded *f, const tdm_dims *d, tdm_fold_net
                                d->etp}};
     void **place = tdm_fold_map_at(&f->kinds, &key);
     if (!*place) {
-        tdm_arena scratch = {0};
-        *place = tdm_fold_kinds_new(&f->arena, &scratch, d, net, stage);
-        tdm_arena_free(&scratch);
+        *place = tdm_fold_kinds_new(&f->arena, &f->scratch, d, net, stage);
+        tdm_arena_reset(&f->scratch); /* freeing gives it back to the system, page by page */
     }
     return *place;
 }
@@ -189,7 +189,6 @@ static tdm_stage_times *times_of(tdm_arena *arena, const tdm_fold_stages *stages
                                  const tdm_schedule_shape *shape)
 {
     static const tdm_pass_kind kinds[3] = {TDM_PASS_F, TDM_PASS_B, TDM_PASS_W};
-    const tdm_fold_rate *send = &stages->net->transfers[0];
     double *seconds[3];
     for (int k = 0; k < 3; k++) {
         seconds[k] = TDM_ALLOC(arena, double, shape->n_stages);
@@ -203,7 +202,7 @@ static tdm_stage_times *times_of(tdm_arena *arena, const tdm_fold_stages *stages
                                .backward_weight_s = seconds[2],
                                .kept_share = stages->kept_share};
     if (shape->n_stages > 1)
-        times->send_s = send->latency_s + stages->x_bytes * send->s_per_byte;
+        times->send_s = tdm_fold_net_transfer_s(stages->net, 0, 0, stages->x_bytes);
     return times;
 }
 

@@ -70,13 +70,12 @@ double tdm_fold_largest_share(const tdm_dims *dims, double mean)
 
 static double collective_seconds(const pricing *p, const tdm_op *op)
 {
-    tdm_fold_rate rate = tdm_fold_net_rate(p->net, p->stage, op->kind, op->u.collective.group);
     double bytes = (double)op->u.collective.bytes;
     if (op->kind == TDM_OP_ALL_TO_ALL)
         bytes = p->largest_received * (double)op->u.collective.token_bytes;
     else if (tdm_op_is_routed_gather(op))
         bytes = p->largest_tokens * (double)op->u.collective.token_bytes;
-    return rate.latency_s + bytes * rate.s_per_byte;
+    return tdm_fold_net_s(p->net, p->stage, op->kind, op->u.collective.group, bytes);
 }
 
 static double compute_seconds(const pricing *p, const tdm_op *op, double tokens)

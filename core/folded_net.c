@@ -4,9 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Bytes at which rates are measured: rounding of shares to whole bytes does not count. */
-#define PROBE_BYTES ((uint64_t)1 << 36)
-
 void **tdm_fold_map_at(tdm_fold_map *map, const tdm_fold_key *key)
 {
     if (2 * map->n >= map->capacity) {
@@ -31,96 +28,104 @@ void **tdm_fold_map_at(tdm_fold_map *map, const tdm_fold_key *key)
     return &map->entries[slot].value;
 }
 
-/* Time of the op in one group per byte, and before the first. */
-static tdm_fold_rate group_rate(tdm_fold_net *net, tdm_arena *scratch, tdm_op_kind kind,
-                                tdm_group group)
-{
-    tdm_fold_rate rate = {0};
-    tdm_collective_call call = {.topology = net->topology, .group = group, .bytes = PROBE_BYTES};
-    const tdm_collective *algorithm = tdm_collective_for(kind);
-    tdm_flow *flows =
-        TDM_ALLOC(scratch, tdm_flow, algorithm->max_flows(net->topology, group.size) + 1);
-    uint32_t n = algorithm->flows(&call, flows, &rate.latency_s);
-    rate.latency_s += net->topology->collective_launch_s.value;
-    double seconds = n ? tdm_flows_time(scratch, net->topology, flows, n) : 0;
-    net->unreachable |= seconds < 0;
-    rate.s_per_byte = seconds / (double)PROBE_BYTES;
-    return rate;
-}
+/* Sizes at which groups are compared. */
+static const uint64_t probes[TDM_FOLD_PROBES] = {UINT64_C(1) << 16, UINT64_C(1) << 24};
 
-tdm_fold_rate tdm_fold_net_rate(tdm_fold_net *net, uint32_t stage, tdm_op_kind kind,
-                                tdm_group_kind group_kind)
+/* The group of the stage that takes longest; of size 0 or 1: nobody has to talk. */
+static tdm_group find_slowest(tdm_fold_net *net, uint32_t stage, tdm_op_kind kind,
+                              tdm_group_kind group_kind)
 {
-    if (net->pass_times->given)
-        return (tdm_fold_rate){0};
-    uint32_t of_stage = stage < net->n_stages ? stage : 0;
-    uint32_t key = (uint32_t)kind * (TDM_N_GROUP_KINDS + 1) + (uint32_t)group_kind;
-    tdm_fold_rate *rate = &net->rates[of_stage * TDM_N_COMM_KEYS + key];
-    if (!isnan(rate->latency_s))
-        return *rate;
-    *rate = (tdm_fold_rate){0};
-    tdm_arena scratch = {0};
-    uint32_t first = of_stage * net->mesh.per_stage;
+    tdm_group slowest = {0};
+    double most_s = 0;
+    uint32_t first = stage * net->mesh.per_stage;
     for (uint32_t rank = first; rank < first + net->mesh.per_stage; rank++) {
         tdm_group group = tdm_mesh_group(&net->mesh, group_kind, rank);
         bool counted = rank > first && (net->n_stages == 1 || group.rank0 != rank);
         if (group.size < 2 || counted)
             continue;
-        tdm_fold_rate one = group_rate(net, &scratch, kind, group);
-        rate->latency_s = fmax(rate->latency_s, one.latency_s);
-        rate->s_per_byte = fmax(rate->s_per_byte, one.s_per_byte);
+        double seconds = tdm_net_collective_s(net->net, kind, group, probes[TDM_FOLD_PROBES - 1]);
+        net->unreachable |= seconds < 0;
+        if (slowest.size == 0 || seconds > most_s) {
+            slowest = group;
+            most_s = seconds;
+        }
     }
-    tdm_arena_free(&scratch);
-    return *rate;
+    return slowest;
 }
 
-/* The slowest transfer from the ranks of a stage to those of another. */
-static tdm_fold_rate transfer_rate(tdm_fold_net *net, uint32_t source, uint32_t target)
+double tdm_fold_net_s(tdm_fold_net *net, uint32_t stage, tdm_op_kind kind,
+                      tdm_group_kind group_kind, double bytes)
 {
-    tdm_fold_rate rate = {0};
     if (net->pass_times->given)
-        return (tdm_fold_rate){net->pass_times->send_s, 0};
+        return 0;
+    uint32_t of_stage = stage < net->n_stages ? stage : 0;
+    uint32_t key = (uint32_t)kind * (TDM_N_GROUP_KINDS + 1) + (uint32_t)group_kind;
+    tdm_group *slowest = &net->slowest[of_stage * TDM_N_COMM_KEYS + key];
+    if (slowest->size == UINT32_MAX)
+        *slowest = find_slowest(net, of_stage, kind, group_kind);
+    if (slowest->size < 2)
+        return 0;
+    return tdm_net_collective_s(net->net, kind, *slowest, (uint64_t)(bytes + 0.5));
+}
+
+/* The slowest pair of ranks of a stage and those of another. */
+static void find_transfer(tdm_fold_net *net, uint32_t source, uint32_t target, uint32_t pair[2])
+{
+    double most_s = -1;
+    pair[0] = pair[1] = 0;
     for (uint32_t i = 0; i < net->mesh.per_stage && source != target; i++) {
-        tdm_route route = {0};
-        net->unreachable |= !tdm_topology_route(net->topology, source * net->mesh.per_stage + i,
-                                                target * net->mesh.per_stage + i, &route);
-        rate.latency_s = fmax(rate.latency_s, route.latency_s + net->topology->p2p_launch_s.value);
-        for (uint32_t l = 0; l < route.n_links; l++)
-            rate.s_per_byte =
-                fmax(rate.s_per_byte, 1 / net->topology->links[route.links[l]].bytes_per_s);
+        uint32_t src = source * net->mesh.per_stage + i, dst = target * net->mesh.per_stage + i;
+        double seconds = tdm_net_message_s(net->net, src, dst, probes[TDM_FOLD_PROBES - 1]);
+        net->unreachable |= seconds < 0;
+        if (seconds > most_s) {
+            most_s = seconds;
+            pair[0] = src;
+            pair[1] = dst;
+        }
         if (net->n_stages == 1)
             break;
     }
-    return rate;
+}
+
+double tdm_fold_net_transfer_s(tdm_fold_net *net, uint32_t stage, uint32_t direction, double bytes)
+{
+    if (net->pass_times->given)
+        return net->pass_times->send_s;
+    const uint32_t *pair = net->transfers[2 * stage + direction];
+    return tdm_net_message_s(net->net, pair[0], pair[1], (uint64_t)(bytes + 0.5));
 }
 
 /* Number of the placement: stages in which the communication of layers takes equal times have
  * equal ones. */
 static uint32_t find_placement(tdm_fold_placements *all, tdm_fold_net *net, uint32_t stage)
 {
-    const tdm_fold_rate here[TDM_FOLD_PLACED] = {
-        tdm_fold_net_rate(net, stage, TDM_OP_ALL_REDUCE, TDM_GROUP_TP),
-        tdm_fold_net_rate(net, stage, TDM_OP_ALL_GATHER, TDM_GROUP_TP),
-        tdm_fold_net_rate(net, stage, TDM_OP_REDUCE_SCATTER, TDM_GROUP_TP),
-        tdm_fold_net_rate(net, stage, TDM_OP_ALL_TO_ALL, TDM_GROUP_EP),
-        tdm_fold_net_rate(net, stage, TDM_OP_ALL_GATHER, TDM_GROUP_ETP),
-        tdm_fold_net_rate(net, stage, TDM_OP_REDUCE_SCATTER, TDM_GROUP_ETP),
+    static const struct {
+        tdm_op_kind kind;
+        tdm_group_kind group;
+    } placed[TDM_FOLD_PLACED] = {
+        {TDM_OP_ALL_REDUCE, TDM_GROUP_TP},     {TDM_OP_ALL_GATHER, TDM_GROUP_TP},
+        {TDM_OP_REDUCE_SCATTER, TDM_GROUP_TP}, {TDM_OP_ALL_TO_ALL, TDM_GROUP_EP},
+        {TDM_OP_ALL_GATHER, TDM_GROUP_ETP},    {TDM_OP_REDUCE_SCATTER, TDM_GROUP_ETP},
     };
+    double here[TDM_FOLD_PLACED][TDM_FOLD_PROBES];
+    for (int k = 0; k < TDM_FOLD_PLACED; k++)
+        for (int i = 0; i < TDM_FOLD_PROBES; i++)
+            here[k][i] =
+                tdm_fold_net_s(net, stage, placed[k].kind, placed[k].group, (double)probes[i]);
     uint32_t i = 0;
     while (i < all->n && memcmp(all->known[i], here, sizeof here) != 0)
         i++;
-    if (i == all->n) {
-        if (all->n == all->capacity) {
-            uint32_t capacity = all->capacity ? 2 * all->capacity : 32;
-            tdm_fold_rate(*known)[TDM_FOLD_PLACED] =
-                tdm_arena_alloc(all->arena, capacity * sizeof *known);
-            if (all->n)
-                memcpy(known, all->known, all->n * sizeof *known);
-            all->known = known;
-            all->capacity = capacity;
-        }
-        memcpy(all->known[all->n++], here, sizeof here);
+    if (i < all->n)
+        return i;
+    if (all->n == all->capacity) {
+        uint32_t capacity = all->capacity ? 2 * all->capacity : 32;
+        void *known = tdm_arena_alloc(all->arena, capacity * sizeof *all->known);
+        if (all->n)
+            memcpy(known, all->known, all->n * sizeof *all->known);
+        all->known = known;
+        all->capacity = capacity;
     }
+    memcpy(all->known[all->n++], here, sizeof here);
     return i;
 }
 
@@ -128,18 +133,21 @@ tdm_fold_net *tdm_fold_net_new(tdm_arena *arena, const tdm_scenario *scenario, c
                                tdm_fold_placements *placements)
 {
     tdm_fold_net *net = TDM_ALLOC(arena, tdm_fold_net, 1);
-    bool alike = scenario->pass_times.given || tdm_topology_is_single_switch(&scenario->topology);
+    bool given = scenario->pass_times.given;
+    bool alike = given || tdm_topology_is_single_switch(&scenario->topology);
+    if (!placements->net && !given)
+        placements->net = tdm_net_new(placements->arena, &scenario->topology);
     *net = (tdm_fold_net){.mesh = *mesh,
-                          .topology = &scenario->topology,
+                          .net = placements->net,
                           .pass_times = &scenario->pass_times,
                           .n_stages = alike ? 1 : mesh->pp};
-    net->rates = TDM_ALLOC(arena, tdm_fold_rate, net->n_stages * (size_t)TDM_N_COMM_KEYS);
+    net->slowest = TDM_ALLOC(arena, tdm_group, net->n_stages * (size_t)TDM_N_COMM_KEYS);
     for (size_t i = 0; i < net->n_stages * (size_t)TDM_N_COMM_KEYS; i++)
-        net->rates[i].latency_s = NAN;
-    net->transfers = TDM_ALLOC(arena, tdm_fold_rate, 2 * (size_t)mesh->pp);
-    for (uint32_t s = 0; s < mesh->pp; s++) {
-        net->transfers[2 * s] = transfer_rate(net, s, (s + 1) % mesh->pp);
-        net->transfers[2 * s + 1] = transfer_rate(net, s, (s + mesh->pp - 1) % mesh->pp);
+        net->slowest[i].size = UINT32_MAX;
+    net->transfers = tdm_arena_alloc(arena, 2 * (size_t)mesh->pp * sizeof *net->transfers);
+    for (uint32_t s = 0; s < mesh->pp && !given; s++) {
+        find_transfer(net, s, (s + 1) % mesh->pp, net->transfers[2 * s]);
+        find_transfer(net, s, (s + mesh->pp - 1) % mesh->pp, net->transfers[2 * s + 1]);
     }
     uint32_t *numbers = TDM_ALLOC(arena, uint32_t, net->n_stages);
     for (uint32_t s = 0; s < net->n_stages; s++)

@@ -4,6 +4,7 @@
 
 #include "folded.h"
 #include "lower_build.h"
+#include "net.h"
 
 #define TDM_FOLD_NONE UINT32_MAX
 
@@ -32,37 +33,37 @@ void **tdm_fold_map_at(tdm_fold_map *map, const tdm_fold_key *key);
 
 /* ---- network: folded_net.c ---- */
 
-/* Time of a communication op on idle links: latency_s + bytes * s_per_byte. */
-typedef struct tdm_fold_rate {
-    double latency_s, s_per_byte;
-} tdm_fold_rate;
-
-/* Rates of one mesh on the topology, each of its slowest group within a stage. Worked out on first
- * use. */
+/* Communication of one mesh on the machine, by the slowest group within each stage. Worked out on
+ * first use. */
 typedef struct tdm_fold_net {
     tdm_mesh mesh;
-    const tdm_topology *topology;
+    tdm_net *net; /* of all meshes */
     const tdm_pass_times *pass_times;
     uint32_t n_stages;          /* stages that differ: 1 where all GPUs hang on one switch */
-    tdm_fold_rate *rates;       /* [n_stages][TDM_N_COMM_KEYS], latency_s NAN: not known yet */
-    tdm_fold_rate *transfers;   /* [pp][2]: to the next stage, to the previous */
-    const uint32_t *placements; /* [n_stages] equal where TP, EP and ETP groups have equal rates */
+    tdm_group *slowest;         /* [n_stages][TDM_N_COMM_KEYS], size UINT32_MAX: not known yet */
+    uint32_t (*transfers)[2];   /* [pp][2] ranks of the slowest pair to the next stage, to the
+                                 * previous; [n][0]: sender */
+    const uint32_t *placements; /* [n_stages] equal where TP, EP and ETP groups are as fast */
     bool unreachable;           /* two ranks that must talk share no route */
 } tdm_fold_net;
 
-enum { TDM_FOLD_PLACED = 6 }; /* kinds of communication of a layer */
+enum { TDM_FOLD_PLACED = 6, TDM_FOLD_PROBES = 2 }; /* kinds of communication of a layer; sizes */
 
-/* The kinds of placement seen so far. */
+/* The kinds of placement seen so far: seconds of each kind of communication at some sizes. */
 typedef struct tdm_fold_placements {
     tdm_arena *arena;
-    tdm_fold_rate (*known)[TDM_FOLD_PLACED];
+    tdm_net *net;
+    double (*known)[TDM_FOLD_PLACED][TDM_FOLD_PROBES];
     uint32_t n, capacity;
 } tdm_fold_placements;
 
 tdm_fold_net *tdm_fold_net_new(tdm_arena *arena, const tdm_scenario *scenario, const tdm_mesh *mesh,
                                tdm_fold_placements *placements);
-tdm_fold_rate tdm_fold_net_rate(tdm_fold_net *net, uint32_t stage, tdm_op_kind kind,
-                                tdm_group_kind group);
+/* Seconds of a collective of even shares, and of a transfer to the next (0) or previous (1) stage.
+ */
+double tdm_fold_net_s(tdm_fold_net *net, uint32_t stage, tdm_op_kind kind, tdm_group_kind group,
+                      double bytes);
+double tdm_fold_net_transfer_s(tdm_fold_net *net, uint32_t stage, uint32_t direction, double bytes);
 
 /* ---- blocks: folded_block.c ---- */
 

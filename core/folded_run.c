@@ -110,7 +110,6 @@ static inline void play_edge(player *p, uint32_t i)
 {
     const tdm_fold_edge *e = &p->order->edges[i];
     const tdm_fold_pass *sender = &p->order->passes[e->sender];
-    const tdm_fold_rate *rate = &p->stages->net->transfers[2 * e->source + e->direction];
     double *send_free_s = &p->send_free_s[e->stream][e->source];
     double *recv_free_s = &p->recv_free_s[e->stream % TDM_FOLD_N_RECEIVES][e->target];
     double sent_s = larger(p->end_s[e->sender], *send_free_s);
@@ -121,7 +120,8 @@ static inline void play_edge(player *p, uint32_t i)
     p->sent_s[i] = sent_s;
     p->posted_s[i] = posted_s;
     p->moved_s[i] = larger(sent_s, posted_s);
-    p->arrived_s[i] = p->moved_s[i] + rate->latency_s + p->stages->x_bytes * rate->s_per_byte;
+    p->arrived_s[i] = p->moved_s[i] + tdm_fold_net_transfer_s(p->stages->net, e->source,
+                                                              e->direction, p->stages->x_bytes);
     *send_free_s = *recv_free_s = p->arrived_s[i];
 }
 

@@ -132,8 +132,8 @@ static double step_op_seconds(builder *b, const tdm_plan *plan, uint32_t stage, 
         return tdm_cost_op(&b->scenario->device, plan, op, 0);
     tdm_group_kind group = op->u.collective.group;
     bool spans = group == TDM_GROUP_EMBED || group == TDM_GROUP_WORLD;
-    tdm_fold_rate rate = tdm_fold_net_rate(b->out->net, spans ? 0 : stage, op->kind, group);
-    return rate.latency_s + (double)op->u.collective.bytes * rate.s_per_byte;
+    return tdm_fold_net_s(b->out->net, spans ? 0 : stage, op->kind, group,
+                          (double)op->u.collective.bytes);
 }
 
 static uint32_t virtual_stage(const builder *b, uint32_t stage, uint32_t chunk)

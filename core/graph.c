@@ -70,6 +70,26 @@ static void sort_edges(const tdm_graph_builder *builder, tdm_edge *edges, uint32
         edges[next[builder->edges[e].from]++] = builder->edges[e];
 }
 
+/* Vertices by their node; those of none come after the last. */
+static void sort_by_node(const tdm_graph_builder *builder, tdm_graph *graph)
+{
+    uint32_t *sorted = TDM_ALLOC(builder->arena, uint32_t, builder->n_vertices + 1);
+    uint32_t *first = TDM_ALLOC(builder->arena, uint32_t, graph->n_nodes + 3);
+    uint32_t none = graph->n_nodes;
+    for (uint32_t v = 0; v < builder->n_vertices; v++) {
+        uint32_t node = builder->vertices[v].node;
+        first[(node < none ? node : none) + 2]++;
+    }
+    for (uint32_t n = 0; n <= none; n++)
+        first[n + 2] += first[n + 1];
+    for (uint32_t v = 0; v < builder->n_vertices; v++) {
+        uint32_t node = builder->vertices[v].node;
+        sorted[first[(node < none ? node : none) + 1]++] = v;
+    }
+    graph->by_node = sorted;
+    graph->first_of_node = first;
+}
+
 tdm_graph tdm_graph_finish(tdm_graph_builder *builder, const char *name)
 {
     tdm_arena *arena = builder->arena;
@@ -85,7 +105,7 @@ tdm_graph tdm_graph_finish(tdm_graph_builder *builder, const char *name)
         if (vertex->node != TDM_NO_NODE && vertex->node >= n_nodes)
             n_nodes = vertex->node + 1;
     }
-    return (tdm_graph){.name = name,
+    tdm_graph graph = {.name = name,
                        .n_nodes = n_nodes,
                        .n_gpus = n_gpus,
                        .gpus = gpus,
@@ -94,6 +114,8 @@ tdm_graph tdm_graph_finish(tdm_graph_builder *builder, const char *name)
                        .n_edges = builder->n_edges,
                        .edges = edges,
                        .first_edge = first};
+    sort_by_node(builder, &graph);
+    return graph;
 }
 
 const char *tdm_vertex_kind_name(tdm_vertex_kind kind)

@@ -75,8 +75,11 @@ typedef struct tdm_graph {
     uint32_t n_vertices;
     const tdm_vertex *vertices; /* [n_vertices] */
     uint32_t n_edges;
-    const tdm_edge *edges;            /* [n_edges] by `from` */
-    const uint32_t *first_edge;       /* [n_vertices + 1] into edges: those that leave a vertex */
+    const tdm_edge *edges;      /* [n_edges] by `from` */
+    const uint32_t *first_edge; /* [n_vertices + 1] into edges: those that leave a vertex */
+    /* [n_vertices] vertices by machine node, those of none last, and [n_nodes + 2] where each
+     * begins. */
+    const uint32_t *by_node, *first_of_node;
     const struct tdm_nccl_site *site; /* what was measured of it, core/nccl/site.h; NULL: nothing */
 } tdm_graph;
 

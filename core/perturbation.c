@@ -145,6 +145,7 @@ const tdm_topology *tdm_perturbation_links(tdm_arena *arena, const tdm_perturbat
     tdm_link *links = TDM_ALLOC(arena, tdm_link, topology->n_links);
     *changed = *topology;
     changed->links = links;
+    changed->same_nodes = changed->same_gpus = false;
     for (uint32_t l = 0; l < topology->n_links; l++) {
         links[l] = topology->links[l];
         for (uint32_t i = 0; i < p->n_changes; i++) {

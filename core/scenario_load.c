@@ -131,6 +131,9 @@ static void read_parts(tdm_scenario_loader *loader)
     tdm_scenario_read_routing(loader);
     tdm_scenario_read_perturbation(loader);
     tdm_scenario_read_nccl(loader);
+    tdm_nccl_settings *settings = TDM_ALLOC(loader->arena, tdm_nccl_settings, 1);
+    *settings = loader->scenario->nccl;
+    loader->scenario->topology.nccl = settings;
     tdm_scenario_check(loader);
 }
 

@@ -117,11 +117,10 @@ static void find_topology(tdm_scenario_loader *loader)
     const tdm_node *nodes = tdm_node_child(loader->document, "nodes");
     if (!node || node->faulty || (nodes && nodes->faulty))
         return;
-    loader->has_topology =
-        tdm_file_find(loader->arena, &tdm_file_topology, loader->root, loader->folder, node, &path,
-                      loader->err) == TDM_OK &&
-        tdm_topology_load_nodes(loader->arena, path, nodes, &loader->scenario->topology,
-                                loader->err) == TDM_OK;
+    loader->has_topology = tdm_file_find(loader->arena, &tdm_file_topology, loader->root,
+                                         loader->folder, node, &path, loader->err) == TDM_OK &&
+                           tdm_topology_load(loader->arena, loader->root, path, nodes,
+                                             &loader->scenario->topology, loader->err) == TDM_OK;
 }
 
 /* The file of the device: the scenario's own choice, else the topology's. NULL after a message. */
@@ -152,10 +151,27 @@ static const char *find_device_path(tdm_scenario_loader *loader)
     return path;
 }
 
+/* NCCL's choices depend on it. */
+static void check_capability(tdm_scenario_loader *loader)
+{
+    const tdm_topology *topology = &loader->scenario->topology;
+    for (uint32_t g = 0; g < topology->n_gpus; g++)
+        if (topology->graph->vertices[topology->graph->gpus[g]].sm == 0) {
+            tdm_node_error_at(loader->document, "topology", loader->err,
+                              "the compute capability of the GPUs of %s is not known, on which "
+                              "NCCL's choices depend: give compute_capability in their device's "
+                              "file",
+                              topology->name);
+            return;
+        }
+}
+
 void tdm_scenario_find_machine(tdm_scenario_loader *loader)
 {
     find_topology(loader);
     const char *path = find_device_path(loader);
+    if (path && loader->has_topology)
+        check_capability(loader);
     if (path)
         loader->has_device =
             tdm_device_load(loader->arena, path, &loader->scenario->device, loader->err) == TDM_OK;

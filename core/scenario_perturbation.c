@@ -220,9 +220,10 @@ static void refuse_link(tdm_scenario_loader *loader, const tdm_node *node)
     else
         tdm_node_error(
             node, loader->err,
-            "%s: no link of topology %s; its links are %s, %s ... %s (platform.xml, which "
-            "tandem sim writes, has all)",
-            quoted, topology->name, names[0], names[1], names[topology->n_links - 1]);
+            "%s: no link of topology %s; its links are %s, %s ... %s (tandem topo %s shows "
+            "all)",
+            quoted, topology->name, names[0], names[1], names[topology->n_links - 1],
+            topology->name);
 }
 
 static void read_link(tdm_scenario_loader *loader, const tdm_node *node, tdm_link_change *change)

@@ -7,15 +7,13 @@ typedef struct estimator {
     tdm_arena scratch;
     const tdm_scenario *scenario;
     const tdm_plan *plan;
-    tdm_flow *flows;
+    tdm_net *net;
 } estimator;
 
 static double comm_s(estimator *e, uint32_t rank, const tdm_instance *instance)
 {
-    double latency_s;
-    const tdm_topology *topology = &e->scenario->topology;
-    uint32_t n = tdm_comm_flows(e->plan, topology, rank, instance, e->flows, &latency_s);
-    return latency_s + (n > 0 ? tdm_flows_time(&e->scratch, topology, e->flows, n) : 0);
+    tdm_transfer transfer = tdm_comm_transfer(e->plan, e->net, rank, instance);
+    return transfer.latency_s + tdm_net_time(&e->scratch, e->net, transfer.loads, transfer.n_loads);
 }
 
 static double template_s(estimator *e, uint32_t rank, const tdm_block *block, tdm_pass_kind pass)
@@ -113,7 +111,7 @@ tdm_stage_times *tdm_stage_times_estimate(tdm_arena *arena, const tdm_scenario *
     if (scenario->pass_times.given)
         return given_times(arena, &scenario->pass_times);
     estimator e = {.scenario = scenario, .plan = plan};
-    e.flows = TDM_ALLOC(&e.scratch, tdm_flow, tdm_comm_max_flows(plan, &scenario->topology));
+    e.net = tdm_net_new(&e.scratch, &scenario->topology);
     double *seconds[3];
     static const tdm_pass_kind passes[3] = {TDM_PASS_F, TDM_PASS_B, TDM_PASS_W};
     for (int p = 0; p < 3; p++) {

@@ -2,6 +2,7 @@
 #include "topology.h"
 
 #include <assert.h>
+#include <math.h>
 
 /* Links from a vertex to its root; more than TDM_ROUTE_MAX: not counted further (no route is that
  * long). */
@@ -74,8 +75,26 @@ bool tdm_topology_route(const tdm_topology *topology, uint32_t src, uint32_t dst
     return false;
 }
 
+/* Whether every GPU of the machine is on one NVSwitch. */
+static bool is_on_one_nvswitch(const tdm_graph *graph)
+{
+    uint32_t common = UINT32_MAX;
+    for (uint32_t g = 0; g < graph->n_gpus; g++) {
+        uint32_t own = UINT32_MAX - 1, v = graph->gpus[g];
+        for (uint32_t e = graph->first_edge[v]; e < graph->first_edge[v + 1]; e++)
+            if (graph->vertices[graph->edges[e].to].kind == TDM_VERTEX_NVSWITCH)
+                own = graph->edges[e].to;
+        if (g > 0 && own != common)
+            return false;
+        common = own;
+    }
+    return common < graph->n_vertices;
+}
+
 bool tdm_topology_is_single_switch(const tdm_topology *topology)
 {
+    if (topology->graph)
+        return topology->same_gpus;
     if (topology->n_planes == 0)
         return false;
     const tdm_plane *plane = &topology->planes[0];
@@ -98,4 +117,34 @@ bool tdm_topology_has_ports_only(const tdm_topology *topology)
                 return false;
     }
     return topology->n_planes > 0;
+}
+
+void tdm_topology_of_graph(tdm_arena *arena, const tdm_graph *graph, tdm_topology *topology)
+{
+    uint32_t n_links = graph->n_edges, widest = 0;
+    bool limited = false;
+    for (uint32_t v = 0; v < graph->n_vertices; v++)
+        limited |= graph->vertices[v].through_bytes_per_s > 0;
+    n_links += limited ? graph->n_vertices : 0;
+    tdm_link *links = TDM_ALLOC(arena, tdm_link, n_links + 1);
+    for (uint32_t e = 0; e < graph->n_edges; e++)
+        links[e] = (tdm_link){graph->edges[e].name, graph->edges[e].bytes_per_s,
+                              graph->edges[e].latency_s};
+    for (uint32_t v = 0; v < graph->n_vertices && limited; v++) {
+        double through = graph->vertices[v].through_bytes_per_s;
+        links[graph->n_edges + v] =
+            (tdm_link){tdm_arena_printf(arena, "%s-through", graph->vertices[v].name),
+                       through > 0 ? through : INFINITY, 0};
+    }
+    uint32_t gpu = graph->n_gpus ? graph->gpus[0] : 0;
+    for (uint32_t e = graph->first_edge[gpu]; e < graph->first_edge[gpu + 1]; e++)
+        if (e == graph->first_edge[gpu] || links[e].bytes_per_s > links[widest].bytes_per_s)
+            widest = e;
+    topology->n_gpus = graph->n_gpus;
+    topology->gpus_per_node = graph->n_nodes ? graph->n_gpus / graph->n_nodes : graph->n_gpus;
+    topology->n_links = n_links;
+    topology->links = links;
+    topology->link_bytes_per_s.value = graph->n_edges ? links[widest].bytes_per_s : 0;
+    topology->graph = graph;
+    topology->same_gpus = is_on_one_nvswitch(graph);
 }

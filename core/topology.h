@@ -8,6 +8,8 @@
 #define TDM_TOPOLOGY_H
 
 #include "device.h"
+#include "graph.h"
+#include "nccl/settings.h"
 
 #define TDM_ROUTE_MAX 12u /* links of the longest route */
 
@@ -34,7 +36,13 @@ typedef struct tdm_topology {
     uint32_t n_links;
     const tdm_link *links; /* [n_links] */
     uint32_t n_planes;
-    const tdm_plane *planes;       /* [n_planes] */
+    const tdm_plane *planes; /* [n_planes] */
+    /* The machine as it is wired, and NCCL's settings; NULL: bare planes. Links are then its edges,
+     * in order, and behind them its vertices where some pass less than their links bring. */
+    const tdm_graph *graph;
+    const tdm_nccl_settings *nccl;
+    bool same_nodes; /* of the graph: every node is wired as the others, to the same network */
+    bool same_gpus;  /* of the graph: all GPUs are on one NVSwitch, none before the others */
     tdm_value link_bytes_per_s;    /* of the GPU's own port: what reports quote */
     tdm_value collective_launch_s; /* fixed time of one collective (its kernel, synchronisation) */
     tdm_value p2p_launch_s;        /* the same of one send/receive */
@@ -53,7 +61,11 @@ typedef struct tdm_route {
     uint32_t plane;
 } tdm_route;
 
-/* The links from GPU src to GPU dst, in order; of a folded topology those that stand for them. src
+/* Makes the graph's links those of the topology. */
+void tdm_topology_of_graph(tdm_arena *arena, const tdm_graph *graph, tdm_topology *topology);
+
+/* On planes: the links from GPU src to GPU dst, in order; of a folded topology those that stand for
+ * them. src
  * == dst gives an empty route. Returns false when
  * the two share no plane or the route is longer than TDM_ROUTE_MAX. */
 bool tdm_topology_route(const tdm_topology *topology, uint32_t src, uint32_t dst, tdm_route *route);

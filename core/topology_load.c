@@ -13,7 +13,6 @@
 typedef struct common {
     const char *description, *fabric, *device, *source, *group;
     int grade;
-    tdm_value collective_launch, p2p_launch;
     const tdm_node *site;
 } common;
 
@@ -47,16 +46,6 @@ static const tdm_field common_fields[] = {
      .type = TDM_FIELD_TEXT,
      .offset = offsetof(common, group),
      .doc = "heading under which tandem list topologies shows it"},
-    {.key = "collective_launch",
-     .type = TDM_FIELD_VALUE,
-     .offset = offsetof(common, collective_launch),
-     .unit = TDM_UNIT_SECONDS,
-     .doc = "fixed time of one collective: its kernel and its synchronisation"},
-    {.key = "p2p_launch",
-     .type = TDM_FIELD_VALUE,
-     .offset = offsetof(common, p2p_launch),
-     .unit = TDM_UNIT_SECONDS,
-     .doc = "fixed time of one send/receive"},
     {.key = "site",
      .type = TDM_FIELD_NODE,
      .offset = offsetof(common, site),
@@ -180,42 +169,6 @@ static tdm_code load(tdm_arena *arena, tdm_node *root, const tdm_node *nodes, lo
     return TDM_OK;
 }
 
-tdm_code tdm_topology_load(tdm_arena *arena, const char *path, tdm_topology *topology,
-                           tdm_error *err)
-{
-    return tdm_topology_load_nodes(arena, path, NULL, topology, err);
-}
-
-tdm_code tdm_topology_load_nodes(tdm_arena *arena, const char *path, const tdm_node *nodes,
-                                 tdm_topology *topology, tdm_error *err)
-{
-    loaded file;
-    tdm_node *root;
-    tdm_code code = tdm_doc_read(arena, path, &root, err);
-    if (code != TDM_OK)
-        return code;
-    if (tdm_topology_is_composed(root))
-        return tdm_node_error_at(
-            root, "node", err,
-            "engines cannot predict on composed machines; tandem topo and tandem comm take them");
-    code = load(arena, root, nodes, &file, err);
-    if (code != TDM_OK)
-        return code;
-    if (!file.fabric->build)
-        return tdm_node_error_at(file.root, "fabric", err,
-                                 "%s: engines cannot predict on this fabric; tandem topo shows it",
-                                 file.fabric->name);
-    tdm_topology built = {.name = tdm_file_stem(arena, path),
-                          .description = file.common->description,
-                          .device_name = file.common->device,
-                          .collective_launch_s = file.common->collective_launch,
-                          .p2p_launch_s = file.common->p2p_launch,
-                          .grade = tdm_fields_grade(file.fields, file.record)};
-    file.fabric->build(arena, file.spec, &built);
-    *topology = built;
-    return TDM_OK;
-}
-
 /* The device that the file names; *found: whether there is such a file. */
 static tdm_code find_device(tdm_arena *arena, const char *data, const char *path,
                             const loaded *file, tdm_device *device, bool *found, tdm_error *err)
@@ -255,8 +208,7 @@ static tdm_code read_fabric(tdm_arena *arena, const char *data, const char *path
         .group = file.common->group,
         .device_name = file.common->device,
         .fabric = file.fabric->name,
-        .collective_launch_s = file.common->collective_launch,
-        .p2p_launch_s = file.common->p2p_launch,
+        .even_network = true, /* a fabric's own joins all adapters in one switch */
         .grade = file.common->grade > (int)grade ? (tdm_grade)file.common->grade : grade,
         .graph = file.fabric->graph(arena, file.spec, has_device ? &device : NULL, name)};
     out->graph.site = file.site;
@@ -283,4 +235,39 @@ tdm_code tdm_topology_load_graph(tdm_arena *arena, const char *data, const char 
     if (code == TDM_OK)
         *graph = file.graph;
     return code;
+}
+
+/* Ramps and launch floors that all sites share were measured on nodes of up to 8 GPUs, Ampere and
+ * later (core/nccl/ramp.c). */
+static tdm_grade grade_of_communication(const tdm_graph *graph)
+{
+    enum { MEASURED_GPUS = 8, MEASURED_SM = 80 };
+    if (graph->site && graph->site->has_launch)
+        return graph->site->grade;
+    bool measured = graph->n_gpus <= (uint64_t)MEASURED_GPUS * graph->n_nodes;
+    for (uint32_t g = 0; g < graph->n_gpus; g++)
+        measured &= graph->vertices[graph->gpus[g]].sm >= MEASURED_SM;
+    return measured ? TDM_GRADE_PUBLISHED : TDM_GRADE_GUESS;
+}
+
+tdm_code tdm_topology_load(tdm_arena *arena, const char *data, const char *path,
+                           const tdm_node *nodes, tdm_topology *topology, tdm_error *err)
+{
+    tdm_topology_file *file = TDM_ALLOC(arena, tdm_topology_file, 1);
+    tdm_code code = tdm_topology_read(arena, data, path, nodes, file, err);
+    if (code != TDM_OK)
+        return code;
+    tdm_nccl_settings *settings = TDM_ALLOC(arena, tdm_nccl_settings, 1);
+    *settings = tdm_nccl_settings_default();
+    *topology = (tdm_topology){.name = file->name,
+                               .description = file->description,
+                               .device_name = file->device_name,
+                               .grade = file->grade,
+                               .nccl = settings,
+                               .same_nodes = file->graph.n_nodes == 1 || file->even_network};
+    topology->link_bytes_per_s.grade = file->grade;
+    tdm_grade measured = grade_of_communication(&file->graph);
+    topology->grade = measured > file->grade ? measured : file->grade;
+    tdm_topology_of_graph(arena, &file->graph, topology);
+    return TDM_OK;
 }

@@ -6,11 +6,6 @@
 #include "graph.h"
 #include "topology.h"
 
-/* Reads a topology. Every mistake is reported at once as path:line:column messages; *topology is
- * untouched then. The device it names is not read (topology->device_name). */
-tdm_code tdm_topology_load(tdm_arena *arena, const char *path, tdm_topology *topology,
-                           tdm_error *err);
-
 /* All that a topology file says, of fabrics and of machines composed of a node and a network. */
 typedef struct tdm_topology_file {
     const char *name, *description;
@@ -18,8 +13,8 @@ typedef struct tdm_topology_file {
     const char *device_name; /* of its GPUs */
     const char *fabric;      /* of a node, where it is composed */
     const char *network;     /* "rail, 8 x 400 Gbit/s"; NULL: none, or one that the fabric has */
-    tdm_value collective_launch_s, p2p_launch_s; /* without a source: not given */
-    tdm_grade grade; /* worst of the file's numbers and shape, and its node's */
+    bool even_network;       /* joins all pairs of nodes alike */
+    tdm_grade grade;         /* worst of the file's numbers and shape, and its node's */
     tdm_graph graph;
 } tdm_topology_file;
 
@@ -35,9 +30,8 @@ tdm_code tdm_topology_read(tdm_arena *arena, const char *data, const char *path,
 tdm_code tdm_topology_load_graph(tdm_arena *arena, const char *data, const char *path,
                                  tdm_graph *graph, tdm_error *err);
 
-/* The same with another number of nodes than the file's, as the scenario's node says; NULL: the
- * file's. Fails for a fabric that does not count nodes. */
-tdm_code tdm_topology_load_nodes(tdm_arena *arena, const char *path, const tdm_node *nodes,
-                                 tdm_topology *topology, tdm_error *err);
+/* A topology for engines, which ride its graph; arguments as of tdm_topology_read. */
+tdm_code tdm_topology_load(tdm_arena *arena, const char *data, const char *path,
+                           const tdm_node *nodes, tdm_topology *topology, tdm_error *err);
 
 #endif

@@ -15,7 +15,6 @@ typedef struct record {
     int grade;
     uint32_t nodes, nodes_per_nvlink_domain;
     tdm_network_spec network;
-    tdm_value collective_launch, p2p_launch;
     const tdm_node *site;
 } record;
 
@@ -24,12 +23,6 @@ typedef struct record {
         .key = #name, .type = TDM_FIELD_TEXT, .offset = offsetof(record, name),                    \
         .required = is_required, .doc = text                                                       \
     }
-#define LAUNCH(name, text)                                                                         \
-    {                                                                                              \
-        .key = #name, .type = TDM_FIELD_VALUE, .offset = offsetof(record, name),                   \
-        .unit = TDM_UNIT_SECONDS, .doc = text                                                      \
-    }
-
 static const tdm_field fields[] = {
     TEXT(description, true, "what machine this is, one line"),
     TEXT(source, true, "where its shape and the numbers without their own source come from"),
@@ -58,8 +51,6 @@ static const tdm_field fields[] = {
      .offset = offsetof(record, network),
      .fields = tdm_network_fields,
      .doc = "what joins the nodes, as rail 8 x 400Gbit/s"},
-    LAUNCH(collective_launch, "fixed time of one collective: its kernel and its synchronisation"),
-    LAUNCH(p2p_launch, "fixed time of one send/receive"),
     {.key = "site",
      .type = TDM_FIELD_NODE,
      .offset = offsetof(record, site),
@@ -210,8 +201,9 @@ tdm_code tdm_topology_read_nodes(tdm_arena *arena, const char *data, const char 
                                 .device_name = node.device_name,
                                 .fabric = node.fabric,
                                 .network = network ? describe(arena, &r, &node) : NULL,
-                                .collective_launch_s = r.collective_launch,
-                                .p2p_launch_s = r.p2p_launch,
+                                .even_network = r.network.nodes_per_leaf == 0 ||
+                                                r.network.nodes_per_leaf >= r.nodes ||
+                                                !(r.network.oversubscription.value > 1),
                                 .grade = grade > node.grade ? grade : node.grade,
                                 .graph = tdm_compose(arena, &composition, name)};
     file->graph.site = site;

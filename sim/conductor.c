@@ -3,15 +3,15 @@
 
 #include <assert.h>
 
-tdm_conductor *tdm_conductor_new(tdm_arena *arena, const tdm_plan *plan, const tdm_hosts *hosts,
-                                 const tdm_costs *costs, tdm_rank_trace *traces,
-                                 tdm_network *network)
+tdm_conductor *tdm_conductor_new(tdm_arena *arena, const tdm_plan *plan, tdm_net *net,
+                                 const tdm_sites *sites, const tdm_costs *costs,
+                                 tdm_rank_trace *traces, tdm_network *network)
 {
-    const tdm_topology *topology = hosts->topology;
     tdm_conductor *c = TDM_ALLOC(arena, tdm_conductor, 1);
     c->arena = arena;
     c->plan = plan;
-    c->hosts = *hosts;
+    c->net = net;
+    c->sites = sites;
     c->perturbed = costs->perturbed;
     c->network = network;
     c->n_ranks = plan->mesh.world;
@@ -22,9 +22,7 @@ tdm_conductor *tdm_conductor_new(tdm_arena *arena, const tdm_plan *plan, const t
         c->ranks[rank].seats =
             TDM_ALLOC(arena, tdm_communicator *, n_users * (size_t)TDM_N_STREAMS);
     }
-    uint32_t n_flows = tdm_comm_max_flows(plan, topology);
-    c->flows = TDM_ALLOC(arena, tdm_flow, n_flows);
-    c->host_flows = TDM_ALLOC(arena, tdm_host_flow, n_flows);
+    c->flows = TDM_ALLOC(arena, tdm_site_flow, sites->max_flows + 1);
     return c;
 }
 
@@ -84,31 +82,20 @@ static void launch(tdm_conductor *c, tdm_communicator *k)
     if (!is_matched(k))
         return; /* the members wait for ever; the explanation finds them */
     const tdm_comm *comm = &k->arrived[0]->comm;
-    double latency_s = 0;
-    uint32_t n = tdm_comm_flows(c->plan, c->hosts.topology, comm->rank, comm->instance, c->flows,
-                                &latency_s);
-    uint32_t n_real = 0; /* the network is not asked to move nothing, or nowhere */
-    for (uint32_t i = 0; i < n; i++) {
-        const tdm_flow flow = c->flows[i];
-        tdm_host_flow *host_flow = &c->host_flows[n_real];
-        if (flow.bytes == 0 || flow.src == flow.dst)
-            continue;
-        /* SimGrid would abort on a flow without a route. */
-        if (!tdm_host_ends(&c->hosts, flow.src, flow.dst, &host_flow->from, &host_flow->to)) {
-            c->error = tdm_arena_printf(c->arena,
-                                        "topology %s: op %s needs a route from GPU %u to GPU %u, "
-                                        "which share no plane",
-                                        c->hosts.topology->name, comm->instance->op->name, flow.src,
-                                        flow.dst);
-            return;
-        }
-        c->host_flows[n_real++].bytes = flow.bytes;
+    tdm_transfer transfer = tdm_comm_transfer(c->plan, c->net, comm->rank, comm->instance);
+    uint32_t n = 0; /* the network is not asked to move nothing */
+    for (uint32_t i = 0; i < transfer.n_loads; i++) {
+        const tdm_load *load = &transfer.loads[i];
+        if (load->bytes > 0)
+            c->flows[n++] = (tdm_site_flow){tdm_sites_find(c->sites, k->id, load->path),
+                                            load->bytes, load->max_bytes_per_s};
     }
+    double latency_s = transfer.latency_s;
     latency_s *= tdm_perturbed_latency(c->perturbed, k->id, k->n_calls++);
     double begin_s = k->start_s + latency_s;
     /* Nothing is handed out late: what has passed (but for rounding) could not be simulated. */
     assert(begin_s >= tdm_network_now_s() * (1 - 1e-12));
-    tdm_network_transfer(c->network, c->host_flows, n_real, begin_s, k);
+    tdm_network_transfer(c->network, c->flows, n, begin_s, k);
 }
 
 /* Lets the first op of a stream arrive at its communicator. */

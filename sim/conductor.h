@@ -13,9 +13,9 @@
 typedef struct tdm_conductor tdm_conductor;
 
 /* traces [world]: where the ranks' spans go. */
-tdm_conductor *tdm_conductor_new(tdm_arena *arena, const tdm_plan *plan, const tdm_hosts *hosts,
-                                 const tdm_costs *costs, tdm_rank_trace *traces,
-                                 tdm_network *network);
+tdm_conductor *tdm_conductor_new(tdm_arena *arena, const tdm_plan *plan, tdm_net *net,
+                                 const tdm_sites *sites, const tdm_costs *costs,
+                                 tdm_rank_trace *traces, tdm_network *network);
 
 /* Takes every rank as far as it gets without communication, then as far as the ended transfers let
  * it. */

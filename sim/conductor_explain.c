@@ -93,10 +93,6 @@ void tdm_conductor_explain(const tdm_conductor *c, char *text, size_t n_bytes)
 {
     writer w = {.text = text, .room = n_bytes};
     text[0] = '\0';
-    if (c->error) {
-        put(&w, "%s\n", c->error);
-        return;
-    }
     uint32_t n_stuck = 0;
     for (uint32_t rank = 0; rank < c->n_ranks; rank++) {
         bool is_done = c->ranks[rank].ended && c->ranks[rank].n_pending == 0;

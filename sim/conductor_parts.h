@@ -51,16 +51,15 @@ enum { TDM_N_BUCKETS = 4096, TDM_BUCKET_SHIFT = 64 - 12 };
 struct tdm_conductor {
     tdm_arena *arena;
     const tdm_plan *plan;
-    tdm_hosts hosts;
+    tdm_net *net;
+    const tdm_sites *sites;
     const tdm_perturbed *perturbed;
     tdm_network *network;
     uint32_t n_ranks, n_finished;
     tdm_conducted *ranks; /* [n_ranks] */
     tdm_communicator *buckets[TDM_N_BUCKETS];
     tdm_pending *unused;
-    tdm_flow *flows;           /* scratch of one operation */
-    tdm_host_flow *host_flows; /* the same, without those that move nothing */
-    const char *error;         /* what makes it pointless to go on */
+    tdm_site_flow *flows; /* scratch of one operation */
 };
 
 #endif

@@ -34,7 +34,7 @@ struct team {
     sg_bar_t barrier;
     sg_sem_t work;
     member *members;      /* [size] */
-    tdm_host_flow *flows; /* [n_flows] */
+    tdm_site_flow *flows; /* [n_flows] */
     uint32_t n_flows;
     double begin_s;
     void *transfer;
@@ -42,9 +42,11 @@ struct team {
 
 struct tdm_network {
     tdm_arena *arena;
-    sg_host_t *hosts; /* by number of the platform's hosts */
-    sg_host_t home;   /* where actors sleep: any host */
-    team **idle;      /* [largest size class + 1] lists by size */
+    sg_host_t *hosts;  /* [n sites][2] */
+    sg_link_t *limits; /* [n sites] NULL: none */
+    double *limit_now; /* [n sites] as set last */
+    sg_host_t home;    /* where actors sleep */
+    team **idle;       /* [largest size class + 1] lists by size */
     team *to_wake;
     tdm_network_ended *ended;
     void *context;
@@ -85,8 +87,7 @@ static uint32_t size_class(uint32_t n_flows)
     return (uint32_t)tdm_ceil_div(n_flows, EXACT_SIZE) * EXACT_SIZE;
 }
 
-tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, const tdm_hosts *hosts,
-                              uint32_t max_flows)
+tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, const tdm_sites *sites)
 {
     char *argv[TDM_COUNT(settings) + 1] = {0};
     int argc = TDM_COUNT(settings);
@@ -98,13 +99,21 @@ tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, const
 
     tdm_network *network = TDM_ALLOC(arena, tdm_network, 1);
     network->arena = arena;
-    network->hosts = TDM_ALLOC(arena, sg_host_t, hosts->n);
-    for (uint32_t i = hosts->n; i-- > 0;) {
+    network->home = sg->host_by_name(TDM_HOME_HOST);
+    network->hosts = TDM_ALLOC(arena, sg_host_t, 2 * (size_t)sites->n + 1);
+    network->limits = TDM_ALLOC(arena, sg_link_t, sites->n + 1);
+    network->limit_now = TDM_ALLOC(arena, double, sites->n + 1);
+    for (uint32_t i = 0; i < sites->n; i++) {
         char name[TDM_HOST_NAME_SIZE];
-        if (tdm_host_name(hosts, i, name))
-            network->home = network->hosts[i] = sg->host_by_name(name);
+        for (int to = 0; to < 2; to++) {
+            tdm_site_host_name(i, to, name);
+            network->hosts[2 * i + (uint32_t)to] = sg->host_by_name(name);
+        }
+        tdm_site_limit_name(i, name);
+        if (sites->items[i].limited)
+            network->limits[i] = sg->link_by_name(name);
     }
-    network->idle = TDM_ALLOC(arena, team *, size_class(max_flows) + 1);
+    network->idle = TDM_ALLOC(arena, team *, size_class(sites->max_flows) + 1);
     return network;
 }
 
@@ -119,12 +128,12 @@ static team *team_new(tdm_network *network, uint32_t size)
     t->network = network;
     t->size = size;
     t->members = TDM_ALLOC(network->arena, member, size);
-    t->flows = TDM_ALLOC(network->arena, tdm_host_flow, size);
+    t->flows = TDM_ALLOC(network->arena, tdm_site_flow, size);
     t->asleep = true;
     return t;
 }
 
-void tdm_network_transfer(tdm_network *network, const tdm_host_flow *flows, uint32_t n_flows,
+void tdm_network_transfer(tdm_network *network, const tdm_site_flow *flows, uint32_t n_flows,
                           double begin_s, void *transfer)
 {
     uint32_t size = size_class(n_flows);
@@ -173,23 +182,31 @@ static void report_end(team *t)
     wake_teams(network);
 }
 
+static void carry(tdm_network *network, const tdm_site_flow *flow)
+{
+    sg_link_t limit = network->limits[flow->site];
+    if (limit && network->limit_now[flow->site] != flow->max_bytes_per_s) {
+        network->limit_now[flow->site] = flow->max_bytes_per_s;
+        simgrid()->link_set_bandwidth(limit, flow->max_bytes_per_s);
+    }
+    simgrid()->host_sendto(network->hosts[2 * flow->site], network->hosts[2 * flow->site + 1],
+                           (double)flow->bytes);
+}
+
 static void run_member(int argc, char **argv)
 {
     (void)argc;
     (void)argv;
     const member *self = simgrid()->actor_self_get_data();
     team *t = self->team;
-    const sg_host_t *hosts = t->network->hosts;
     bool leads = self->index == 0;
     for (;;) {
         if (leads)
             lead(t);
         if (t->size > 1)
             simgrid()->barrier_wait(t->barrier);
-        if (self->index < t->n_flows) {
-            const tdm_host_flow *flow = &t->flows[self->index];
-            simgrid()->host_sendto(hosts[flow->from], hosts[flow->to], (double)flow->bytes);
-        }
+        if (self->index < t->n_flows)
+            carry(t->network, &t->flows[self->index]);
         leads = --t->n_running == 0;
         if (leads)
             report_end(t);
@@ -205,9 +222,7 @@ static void create_actors(team *t)
         t->barrier = simgrid()->barrier_init(t->size);
     for (uint32_t i = 0; i < t->size; i++) {
         t->members[i] = (member){.team = t, .index = i};
-        /* Where an actor runs matters only to its sleeps, which use the host's own processor. */
-        sg_host_t host = i < t->n_flows ? network->hosts[t->flows[i].from] : network->home;
-        sg_actor_t actor = simgrid()->actor_init("flow", host);
+        sg_actor_t actor = simgrid()->actor_init("flow", network->home);
         simgrid()->actor_set_data(actor, &t->members[i]);
         simgrid()->actor_start_(actor, run_member, 0, NULL);
     }

@@ -10,11 +10,12 @@
 
 typedef struct tdm_network tdm_network;
 
-/* A flow between two hosts of the platform. */
-typedef struct tdm_host_flow {
-    uint32_t from, to;
-    uint64_t bytes; /* whole bytes: SimGrid truncates */
-} tdm_host_flow;
+/* A flow on a site of the platform. */
+typedef struct tdm_site_flow {
+    uint32_t site;
+    uint64_t bytes;         /* whole bytes: SimGrid truncates */
+    double max_bytes_per_s; /* INFINITY: none */
+} tdm_site_flow;
 
 /* Called in simulated time when all flows of a transfer have ended; may start other transfers. */
 typedef void tdm_network_ended(void *context, void *transfer, double end_s);
@@ -24,14 +25,12 @@ typedef void tdm_network_ended(void *context, void *transfer, double end_s);
  * to abort. */
 enum { TDM_NETWORK_MAX_FLOWS = 32000 };
 
-/* Loads the platform that tdm_sim_write_platform wrote. At most max_flows flows per transfer. The
- * caller has seen tdm_simgrid_open succeed. */
-tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, const tdm_hosts *hosts,
-                              uint32_t max_flows);
+/* Loads the platform of the sites. The caller has seen tdm_simgrid_open succeed. */
+tdm_network *tdm_network_open(tdm_arena *arena, const char *platform_path, const tdm_sites *sites);
 
 /* Lets the flows [n_flows] start together at begin_s, or now if that has passed; with no flows the
  * transfer ends as it begins. `transfer` comes back in the ended call. */
-void tdm_network_transfer(tdm_network *network, const tdm_host_flow *flows, uint32_t n_flows,
+void tdm_network_transfer(tdm_network *network, const tdm_site_flow *flows, uint32_t n_flows,
                           double begin_s, void *transfer);
 
 /* Simulated time. */

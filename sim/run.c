@@ -22,6 +22,8 @@ typedef struct job {
     const tdm_machine *machine;
     const tdm_costs *costs;
     const char *platform_path;
+    tdm_net *net;
+    const tdm_sites *sites;
     shared *shared;
     tdm_rank_trace *ranks; /* [world] with spans in shared memory */
     tdm_conductor *conductor;
@@ -57,10 +59,9 @@ static void simulate(void *context)
 {
     job *j = context;
     tdm_arena arena = {0};
-    uint32_t max_flows = tdm_comm_max_own_flows(j->plan, j->machine->topology);
-    tdm_hosts hosts = tdm_hosts_of(j->machine->topology);
-    tdm_network *network = tdm_network_open(&arena, j->platform_path, &hosts, max_flows);
-    j->conductor = tdm_conductor_new(&arena, j->plan, &hosts, j->costs, j->ranks, network);
+    tdm_network *network = tdm_network_open(&arena, j->platform_path, j->sites);
+    j->conductor =
+        tdm_conductor_new(&arena, j->plan, j->net, j->sites, j->costs, j->ranks, network);
     tdm_conductor_start(j->conductor);
     leave_when_finished(j);
     tdm_network_run(network, transfer_ended, j);
@@ -107,7 +108,8 @@ static tdm_code run_child(job *j, tdm_trace *trace, tdm_error *err)
 }
 
 static tdm_code run_on_platform(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
-                                const char *platform_path, tdm_trace *trace, tdm_error *err)
+                                const char *platform_path, tdm_net *net, const tdm_sites *sites,
+                                tdm_trace *trace, tdm_error *err)
 {
     tdm_trace made;
     const tdm_costs *costs = tdm_costs_new(arena, plan, machine);
@@ -123,6 +125,8 @@ static tdm_code run_on_platform(tdm_arena *arena, const tdm_plan *plan, const td
              .machine = machine,
              .costs = costs,
              .platform_path = platform_path,
+             .net = net,
+             .sites = sites,
              .shared = memory,
              .ranks = TDM_ALLOC(arena, tdm_rank_trace, made.n_ranks)};
     place_spans(&j, &made);
@@ -143,25 +147,29 @@ tdm_code tdm_sim_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *
     if (machine->topology->n_gpus < world)
         return tdm_error_add(err, TDM_E_INVALID, "topology %s has %u GPUs, the plan needs %u",
                              machine->topology->name, machine->topology->n_gpus, world);
-    uint32_t max_flows = tdm_comm_max_own_flows(plan, machine->topology);
-    if (max_flows > TDM_NETWORK_MAX_FLOWS)
-        return tdm_error_add(
+    tdm_topology topology;
+    tdm_sites sites;
+    tdm_platform own;
+    tdm_code code = tdm_topology_fold(arena, machine->topology, &plan->mesh, &topology, err);
+    if (code != TDM_OK)
+        return code;
+    tdm_net *net = tdm_net_new(arena, &topology);
+    code = tdm_sites_list(arena, plan, net, &sites, err);
+    if (code == TDM_OK && sites.max_flows > TDM_NETWORK_MAX_FLOWS)
+        code = tdm_error_add(
             err, TDM_E_INFEASIBLE,
             "one operation of the plan needs %u concurrent flows on topology %s, the sim engine "
             "carries %d; use --engine analytic",
-            max_flows, machine->topology->name, TDM_NETWORK_MAX_FLOWS);
-    tdm_topology topology;
-    tdm_platform own;
-    tdm_code code = tdm_topology_fold(arena, machine->topology, &plan->mesh, &topology, err);
+            sites.max_flows, topology.name, TDM_NETWORK_MAX_FLOWS);
     if (code == TDM_OK)
-        code = platform_path ? tdm_sim_write_platform(&topology, platform_path, err)
-                             : tdm_platform_open(&topology, &own, err);
+        code = platform_path ? tdm_platform_write(&sites, platform_path, err)
+                             : tdm_platform_open(&sites, &own, err);
     if (code != TDM_OK)
         return code;
     tdm_machine used = *machine;
     used.topology = &topology;
-    code =
-        run_on_platform(arena, plan, &used, platform_path ? platform_path : own.path, trace, err);
+    code = run_on_platform(arena, plan, &used, platform_path ? platform_path : own.path, net,
+                           &sites, trace, err);
     if (!platform_path)
         tdm_platform_close(&own);
     return code;

@@ -13,7 +13,9 @@ const char *tdm_sim_missing(void);
 tdm_code tdm_sim_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
                      const char *platform_path, tdm_trace *trace, tdm_error *err);
 
-/* Writes the topology as a SimGrid 4.1 platform. Needs no SimGrid. Hosts are gpu-0, gpu-1, ... */
-tdm_code tdm_sim_write_platform(const tdm_topology *topology, const char *path, tdm_error *err);
+/* Writes the topology's links, and the routes of the plan's flows over them, as a SimGrid 4.1
+ * platform. Needs no SimGrid. */
+tdm_code tdm_sim_write_platform(const tdm_plan *plan, const tdm_topology *topology,
+                                const char *path, tdm_error *err);
 
 #endif

@@ -28,6 +28,7 @@ static const symbol symbols[] = {
     SYMBOL("simgrid_", init),         SYMBOL("simgrid_", load_platform),
     SYMBOL("simgrid_", run),          SYMBOL("simgrid_", get_clock),
     SYMBOL("sg_", host_by_name),      SYMBOL("sg_", host_sendto),
+    SYMBOL("sg_", link_by_name),      SYMBOL("sg_", link_set_bandwidth),
     SYMBOL("sg_", actor_init),        SYMBOL("sg_", actor_start_),
     SYMBOL("sg_", actor_set_data),    SYMBOL("sg_", actor_self_get_data),
     SYMBOL("sg_", actor_sleep_until), SYMBOL("sg_", barrier_init),

@@ -8,6 +8,7 @@
 #include <simgrid/barrier.h>
 #include <simgrid/engine.h>
 #include <simgrid/host.h>
+#include <simgrid/link.h>
 #include <simgrid/semaphore.h>
 
 /* Member NAME is the function sg_NAME or simgrid_NAME; see SimGrid's headers. */
@@ -18,6 +19,8 @@ typedef struct tdm_simgrid {
     double (*get_clock)(void);
     sg_host_t (*host_by_name)(const char *name);
     void (*host_sendto)(sg_host_t from, sg_host_t to, double bytes);
+    sg_link_t (*link_by_name)(const char *name);
+    void (*link_set_bandwidth)(sg_link_t link, double bytes_per_s);
     sg_actor_t (*actor_init)(const char *name, sg_host_t host);
     void (*actor_start_)(sg_actor_t actor, xbt_main_func_t code, int argc, const char *const *argv);
     void (*actor_set_data)(sg_actor_t actor, void *data);

@@ -2,11 +2,11 @@
  * holds them. */
 #include "tests/support_random.h"
 
-#include "core/fabric.h"
 #include "core/schedule.h"
 #include "core/topology_load.h"
 #include "tests/support.h"
 #include "tests/support_edit.h"
+#include "tests/support_planes.h"
 
 #include <inttypes.h>
 #include <setjmp.h>
@@ -56,27 +56,28 @@ static double between(draw *d, double low, double high)
 
 /* ---- machine ---- */
 
-static tdm_plane ports(tdm_plane_builder *builder, const char *name, uint32_t n_gpus,
+static tdm_plane ports(support_plane_builder *builder, const char *name, uint32_t n_gpus,
                        uint32_t per_switch, double bytes_per_s, double latency_s)
 {
-    tdm_plane_begin(builder, name, n_gpus + n_gpus / per_switch);
+    support_plane_begin(builder, name, n_gpus + n_gpus / per_switch);
     for (uint32_t g = 0; g < n_gpus; g++)
-        tdm_plane_hang(builder, g, n_gpus + g / per_switch,
-                       tdm_arena_printf(builder->arena, "%s-%u", name, g), bytes_per_s, latency_s);
+        support_plane_hang(builder, g, n_gpus + g / per_switch,
+                           tdm_arena_printf(builder->arena, "%s-%u", name, g), bytes_per_s,
+                           latency_s);
     return builder->plane;
 }
 
-static tdm_plane tree(draw *d, tdm_plane_builder *builder, uint32_t n_gpus, uint32_t per_switch)
+static tdm_plane tree(draw *d, support_plane_builder *builder, uint32_t n_gpus, uint32_t per_switch)
 {
     uint32_t n_switches = n_gpus / per_switch, top = n_gpus + n_switches;
-    tdm_plane_begin(builder, "pcie", top + 1);
+    support_plane_begin(builder, "pcie", top + 1);
     double port = between(d, 10e9, 30e9), uplink = between(d, 10e9, 30e9);
     for (uint32_t g = 0; g < n_gpus; g++)
-        tdm_plane_hang(builder, g, n_gpus + g / per_switch,
-                       tdm_arena_printf(builder->arena, "gpu-%u", g), port, 5e-7);
+        support_plane_hang(builder, g, n_gpus + g / per_switch,
+                           tdm_arena_printf(builder->arena, "gpu-%u", g), port, 5e-7);
     for (uint32_t w = 0; w < n_switches; w++)
-        tdm_plane_hang(builder, n_gpus + w, top, tdm_arena_printf(builder->arena, "switch-%u", w),
-                       uplink, 7e-7);
+        support_plane_hang(builder, n_gpus + w, top,
+                           tdm_arena_printf(builder->arena, "switch-%u", w), uplink, 7e-7);
     return builder->plane;
 }
 
@@ -93,8 +94,8 @@ static void build_topology(draw *d, uint32_t world)
     t->n_gpus = per_switch * n_switches;
     t->gpus_per_node = shape == 2 ? t->n_gpus : per_switch;
     tdm_plane *planes = TDM_ALLOC(d->arena, tdm_plane, 2);
-    tdm_plane_builder builder;
-    tdm_plane_builder_init(&builder, d->arena, 4 * t->n_gpus + 2 * n_switches);
+    support_plane_builder builder;
+    support_plane_builder_init(&builder, d->arena, 4 * t->n_gpus + 2 * n_switches);
     t->n_planes = 1;
     if (shape == 2)
         planes[0] = tree(d, &builder, t->n_gpus, per_switch);
@@ -111,12 +112,13 @@ static void build_topology(draw *d, uint32_t world)
 
 static void load_topology(draw *d)
 {
-    static const char *const names[] = {"dgx-2", "a2-megagpu-16g", "nvswitch16-a100-80g",
-                                        "dgx-2x8-h100", "pcie-16-a100-40g"};
+    static const char *const names[] = {"dgx-2",          "a2-megagpu-16g",   "nvswitch16-a100-80g",
+                                        "dgx-2x8-h100",   "pcie-16-a100-40g", "dgx-2x8-a100",
+                                        "gb200-nvl72-4x4"};
     tdm_error *err = TDM_ALLOC(d->arena, tdm_error, 1);
     const char *path = tdm_arena_printf(d->arena, "%s/topologies/%s.yaml", d->root,
                                         names[below(d, (uint32_t)TDM_COUNT(names))]);
-    if (tdm_topology_load(d->arena, path, &d->sc->topology, err) != TDM_OK)
+    if (tdm_topology_load(d->arena, d->root, path, NULL, &d->sc->topology, err) != TDM_OK)
         fail_msg("%s", err->text);
 }
 

@@ -120,19 +120,22 @@ static part *collect_parts(tdm_arena *arena, const tdm_plan *plan, const tdm_tra
 
 /* Time for the bytes on the fullest link at its full speed: no sharing can be faster. *disjoint:
  * cleared when two flows cross one link. */
-static double least_transfer_s(const tdm_topology *topology, const tdm_flow *flows, uint32_t n,
-                               double *load, bool *disjoint)
+static double least_transfer_s(const tdm_net *net, const tdm_transfer *transfer, double *load,
+                               bool *disjoint)
 {
+    const tdm_topology *topology = tdm_net_topology(net);
     double least = 0;
-    tdm_route route;
     for (uint32_t l = 0; l < topology->n_links; l++)
         load[l] = 0;
-    for (uint32_t f = 0; f < n; f++) {
-        assert_true(tdm_topology_route(topology, flows[f].src, flows[f].dst, &route));
-        for (uint32_t l = 0; l < route.n_links && flows[f].bytes > 0; l++) {
-            *disjoint &= load[route.links[l]] <= 0;
-            load[route.links[l]] += (double)flows[f].bytes;
+    for (uint32_t f = 0; f < transfer->n_loads; f++) {
+        const tdm_load *flow = &transfer->loads[f];
+        const tdm_path *path = tdm_net_path(net, flow->path);
+        for (uint32_t l = 0; l < path->n_links && flow->bytes > 0; l++) {
+            *disjoint &= load[path->links[l]] <= 0;
+            load[path->links[l]] += (double)flow->bytes;
         }
+        if (flow->bytes > 0)
+            least = fmax(least, (double)flow->bytes / flow->max_bytes_per_s);
     }
     for (uint32_t l = 0; l < topology->n_links; l++)
         least = fmax(least, load[l] / topology->links[l].bytes_per_s);
@@ -142,12 +145,11 @@ static double least_transfer_s(const tdm_topology *topology, const tdm_flow *flo
 typedef struct call_check {
     const char *what;
     const tdm_plan *plan;
-    const tdm_topology *topology;
+    tdm_net *net;
     const tdm_perturbed *perturbed;
     bool alone;
     double tolerance;
     tdm_arena scratch;
-    tdm_flow *flows;
     double *load; /* [n_links] */
     bool disjoint;
 } call_check;
@@ -158,7 +160,7 @@ static void check_call(call_check *c, const part *parts, uint32_t n)
     const part *p = &parts[0];
     RULE(what, n == p->n_members, "rank %u op %u: %u of %u members\n", p->rank, p->in.index, n,
          p->n_members);
-    double latency_s, arrived_s = 0;
+    double arrived_s = 0;
     for (uint32_t i = 0; i < n; i++) {
         const tdm_op *op = parts[i].in.op;
         bool pair = tdm_op_is_p2p(op->kind) && parts[i].in.op->kind != p->in.op->kind;
@@ -169,11 +171,11 @@ static void check_call(call_check *c, const part *parts, uint32_t n)
              parts[i].span.end_s, p->rank, p->span.end_s);
         arrived_s = fmax(arrived_s, parts[i].span.start_s);
     }
-    uint32_t n_flows = tdm_comm_flows(c->plan, c->topology, p->rank, &p->in, c->flows, &latency_s);
+    tdm_transfer transfer = tdm_comm_transfer(c->plan, c->net, p->rank, &p->in);
     bool disjoint = true;
-    latency_s *= tdm_perturbed_latency(c->perturbed, p->id, p->call);
-    double least_s = least_transfer_s(c->topology, c->flows, n_flows, c->load, &disjoint);
-    double alone_s = n_flows ? tdm_flows_time(&c->scratch, c->topology, c->flows, n_flows) : 0;
+    double latency_s = transfer.latency_s * tdm_perturbed_latency(c->perturbed, p->id, p->call);
+    double least_s = least_transfer_s(c->net, &transfer, c->load, &disjoint);
+    double alone_s = tdm_net_time(&c->scratch, c->net, transfer.loads, transfer.n_loads);
     c->disjoint &= disjoint;
     RULE(what, alone_s >= least_s * (1 - 1e-12), "rank %u op %u: %.17g below %.17g\n", p->rank,
          p->in.index, alone_s, least_s);
@@ -196,14 +198,13 @@ static bool check_calls(const char *what, const tdm_plan *plan, const tdm_machin
 {
     call_check c = {.what = what,
                     .plan = plan,
-                    .topology = machine->topology,
                     .perturbed = machine->perturbed,
                     .alone = alone,
                     .tolerance = tolerance,
                     .disjoint = true};
     uint32_t n;
-    c.flows = TDM_ALLOC(&c.scratch, tdm_flow, tdm_comm_max_flows(plan, c.topology));
-    c.load = TDM_ALLOC(&c.scratch, double, c.topology->n_links);
+    c.net = tdm_net_new(&c.scratch, machine->topology);
+    c.load = TDM_ALLOC(&c.scratch, double, machine->topology->n_links + 1);
     const part *parts = collect_parts(&c.scratch, plan, trace, &n);
     for (uint32_t i = 0, end; i < n; i = end) {
         end = i + 1;

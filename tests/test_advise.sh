@@ -30,21 +30,24 @@ says() {
     grep -q -e "$1" "$scratch/out" "$scratch/err" || fail "does not say: $1"
 }
 
-# The reference: a plan with a bubble below 5 % that meets all else, written as a scenario that holds what it promises.
+# The reference, with 22 % of exposed communication allowed: a plan with a bubble below 5 % that meets all else, written
+# as a scenario that holds what it promises.
 advise 0 "$reference" --engine analytic --confirm 2 --keep etp --keep pp --enforce-targets --set targets.bubble_fraction.max=5% \
-    -o "$scratch/met.yaml"
+    --set targets.comm_exposed_fraction.max=22% -o "$scratch/met.yaml"
 says 'Rank 1 meets all 8 targets, by analytic'
 cp "$scratch/out" "$scratch/first"
 "$program" sim "$scratch/met.yaml" --engine analytic --no-files --enforce-targets >"$scratch/out" 2>&1 ||
     fail 'the scenario that was written misses a target'
 advise 0 "$scratch/met.yaml" --engine analytic --enforce-targets
 says 'meets every target already (analytic); nothing to change'
-advise 0 "$reference" --engine analytic --confirm 2 --keep etp --keep pp --set targets.bubble_fraction.max=5%
+advise 0 "$reference" --engine analytic --confirm 2 --keep etp --keep pp --set targets.bubble_fraction.max=5% \
+    --set targets.comm_exposed_fraction.max=22%
 cmp -s "$scratch/first" "$scratch/out" || fail 'a second run prints something else'
 
-# The scenario in the tree is what is found, and holds.
-"$program" sim "$root/scenarios/moe-30b-16gpu-met.yaml" --engine analytic --no-files --enforce-targets \
-    >"$scratch/out" 2>&1 || fail 'scenarios/moe-30b-16gpu-met.yaml misses a target'
+# As the guide has it nothing meets all 8; the nearest plan is in the tree, and misses one.
+"$program" sim "$root/scenarios/moe-30b-16gpu-nearest.yaml" --engine analytic --no-files >"$scratch/out" 2>&1
+says 'Checklist: 7 of 8 pass'
+says 'FAIL  exposed communication below 20 % .* 20.[0-9] %'
 
 # The command that a file names is one that a shell takes.
 advise 0 "$small" --confirm 0 --set targets.bubble_fraction.max=9% --set "targets.bubble_fraction.label=it's below" \
@@ -54,7 +57,7 @@ grep -qF -e "--set 'targets.bubble_fraction.label=it'\\''s below'" "$scratch/lab
 # Nothing reaches a microsecond; with the micro-batch kept nothing reaches 50 ms either, which is said without asking.
 advise 0 "$reference" --confirm 0 --keep etp
 says 'The hardware forbids none of the 8'
-says 'With micro-batch 32 kept it forbids forward_latency_s (best 78'
+says 'With micro-batch 32 kept it forbids forward_latency_s (best 86'
 advise 3 "$reference" --confirm 0 --keep etp --keep pp --enforce-targets --set targets.forward_latency_s.max=1us
 says 'FORBIDDEN'
 says 'The hardware forbids 1 of the 8'

@@ -158,9 +158,9 @@ static void test_all_reduce_time(void **state)
     while (tdm_cursor_next(&cursor, &in)) {
         if (in.op->kind != TDM_OP_ALL_REDUCE)
             continue;
-        tdm_flow flows[4];
-        double latency_s;
-        assert_int_equal(tdm_comm_flows(&plan, &sc.topology, 0, &in, flows, &latency_s), 4);
+        tdm_transfer transfer = tdm_comm_transfer(&plan, tdm_net_new(&arena, &sc.topology), 0, &in);
+        double latency_s = transfer.latency_s;
+        assert_int_equal(transfer.n_loads, 4);
         uint64_t wire = in.op->u.collective.bytes * 6 / 4;
         double expected = latency_s + (double)wire / 100e9;
         tdm_span span = trace.ranks[0].spans[in.index];

@@ -1,7 +1,7 @@
-/* Every registered collective on every shipped topology: who sends to whom, how much, and what that
- * loads. */
-#include "core/topology_load.h"
+/* Every registered collective on planes of several shapes: who sends to whom, how much, and what
+ * that loads. */
 #include "support.h"
+#include "support_planes.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,23 +12,25 @@
 
 enum { MAX_GPUS = 16, MAX_FLOWS = MAX_GPUS * MAX_GPUS };
 
-static const char *const topology_names[] = {"nvswitch16-a100-80g", "dgx-2x8-h100",
-                                             "pcie-16-a100-40g"};
+enum { N_TOPOLOGIES = 3, SWITCH = 0, TWO_NODES, PCIE };
 
-static tdm_topology load(tdm_arena *arena, const char *name)
+static tdm_topology load(tdm_arena *arena, int which)
 {
-    static tdm_error err;
-    memset(&err, 0, sizeof err);
-    tdm_topology topology = {0};
-    const char *path = tdm_arena_printf(arena, "%s/topologies/%s.yaml", TANDEM_SOURCE_ROOT, name);
-    if (tdm_topology_load(arena, path, &topology, &err) != TDM_OK)
-        fail_msg("%s", err.text);
-    return topology;
+    return which == SWITCH      ? support_planes_switch(arena)
+           : which == TWO_NODES ? support_planes_two_nodes(arena, 2)
+                                : support_planes_pcie(arena);
 }
 
 static tdm_group group_of(uint32_t size, uint32_t rank0, uint32_t step)
 {
     return (tdm_group){.size = size, .rank0 = rank0, .step = step};
+}
+
+static double timed(tdm_arena *arena, const tdm_topology *topology, const tdm_flow *flows,
+                    uint32_t n)
+{
+    tdm_net *net = tdm_net_new(arena, topology);
+    return tdm_net_time(arena, net, support_loads(arena, net, flows, n), n);
 }
 
 typedef struct outcome {
@@ -60,8 +62,8 @@ static void for_all(void (*check)(const tdm_collective *algorithm, const tdm_col
 {
     static const uint64_t sizes[] = {0, 1, 1000, 1000003, 33554432, 5000000000};
     tdm_arena arena = {0};
-    for (size_t t = 0; t < TDM_COUNT(topology_names); t++) {
-        tdm_topology topology = load(&arena, topology_names[t]);
+    for (int t = 0; t < N_TOPOLOGIES; t++) {
+        tdm_topology topology = load(&arena, t);
         for (uint32_t a = 0; tdm_collectives[a]; a++)
             for (uint32_t step = 1; step <= 8; step *= 2)
                 for (uint32_t n = 1; n * step <= MAX_GPUS; n++)
@@ -171,7 +173,7 @@ static void ring_over_nodes(void **state)
 {
     (void)state;
     tdm_arena arena = {0};
-    tdm_topology topology = load(&arena, "dgx-2x8-h100");
+    tdm_topology topology = load(&arena, TWO_NODES);
     const tdm_collective *ring = tdm_collective_for(TDM_OP_ALL_REDUCE);
     tdm_collective_call call = {
         .topology = &topology, .group = group_of(16, 0, 1), .bytes = 1024 * 16 * 8};
@@ -219,7 +221,7 @@ static void counted_pairs(void **state)
 {
     (void)state;
     tdm_arena arena = {0};
-    tdm_topology topology = load(&arena, "pcie-16-a100-40g");
+    tdm_topology topology = load(&arena, PCIE);
     tdm_collective_call call = {
         .topology = &topology, .group = group_of(4, 2, 3), .counts = counts, .token_bytes = 2048};
     for (int way = 0; way < 2; way++) {
@@ -257,7 +259,7 @@ static void counted_ports(void **state)
             assert_true(o.flows[f].bytes == (way ? combine : dispatch)[o.flows[f].src]);
         }
         double expected = 2100 / topology.links[0].bytes_per_s;
-        double time = tdm_flows_time(&arena, &topology, o.flows, o.n);
+        double time = timed(&arena, &topology, o.flows, o.n);
         assert_true(time > expected * (1 - 1e-12) && time < expected * (1 + 1e-12));
     }
     tdm_arena_free(&arena);
@@ -298,7 +300,7 @@ static void even_shares(void **state)
 {
     (void)state;
     tdm_arena arena = {0};
-    tdm_topology topology = load(&arena, "dgx-2x8-h100");
+    tdm_topology topology = load(&arena, TWO_NODES);
     static const uint32_t five[8] = {5, 5, 5, 5, 5, 5, 5, 5};
     tdm_collective_call said = {.topology = &topology,
                                 .group = group_of(8, 0, 2),

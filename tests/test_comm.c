@@ -1,5 +1,6 @@
 /* Communicators, flows and latencies of the ops of whole plans. */
 #include "support.h"
+#include "support_planes.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -85,32 +86,29 @@ static void check_ids(const tdm_plan *plan)
         assert_memory_equal(table.ids[i].member, all_members[i], sizeof table.ids[i].member);
 }
 
-/* Both sides of a call see the same flows and latency, within the announced number, all with a
- * route. */
+/* Every op with partners has flows with a path, and a latency; a message is one flow of its bytes.
+ */
 static void check_flows(tdm_arena *arena, const tdm_plan *plan, const tdm_topology *topology)
 {
-    uint32_t most = tdm_comm_max_flows(plan, topology);
-    tdm_flow *flows = TDM_ALLOC(arena, tdm_flow, most + 1);
-    flows[most].bytes = 12345; /* a guard */
+    tdm_net *net = tdm_net_new(arena, topology);
     for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
         tdm_cursor cursor;
         tdm_cursor_init(&cursor, plan, rank);
         for (tdm_instance instance; tdm_cursor_next(&cursor, &instance);) {
             if (!tdm_op_is_collective(instance.op->kind) && !tdm_op_is_p2p(instance.op->kind))
                 continue;
-            double latency_s = -1;
-            uint32_t n = tdm_comm_flows(plan, topology, rank, &instance, flows, &latency_s);
-            assert_true(n <= most && flows[most].bytes == 12345);
+            tdm_transfer transfer = tdm_comm_transfer(plan, net, rank, &instance);
             bool alone = tdm_comm_identify(plan, rank, &instance).n_members < 2;
-            assert_true(alone == (n == 0));
-            assert_true(alone ? latency_s == 0 : latency_s > 0);
-            assert_true(tdm_flows_time(arena, topology, flows, n) >= 0);
+            assert_true(alone == (transfer.n_loads == 0));
+            assert_true(alone ? transfer.latency_s == 0 : transfer.latency_s > 0);
+            assert_true(tdm_net_time(arena, net, transfer.loads, transfer.n_loads) >= 0);
             if (tdm_op_is_p2p(instance.op->kind) && !alone) {
                 bool sends = instance.op->kind == TDM_OP_SEND;
-                assert_int_equal(sends ? flows[0].src : flows[0].dst, rank);
-                assert_int_equal(sends ? flows[0].dst : flows[0].src,
-                                 tdm_plan_peer(plan, rank, &instance));
-                assert_true(flows[0].bytes == instance.op->u.p2p.bytes);
+                uint64_t bytes = instance.op->u.p2p.bytes;
+                uint32_t peer = tdm_plan_peer(plan, rank, &instance);
+                assert_int_equal(transfer.n_loads, 1);
+                assert_true(support_gpu_bytes(net, &transfer, rank, !sends) == bytes);
+                assert_true(support_gpu_bytes(net, &transfer, peer, sends) == bytes);
             }
         }
     }
@@ -144,7 +142,7 @@ static void launch_times(void **state)
     tdm_topology slower = topology;
     slower.collective_launch_s.value = topology.collective_launch_s.value + 7e-6;
     slower.p2p_launch_s.value = topology.p2p_launch_s.value + 4e-6;
-    tdm_flow flows[64];
+    tdm_net *net = tdm_net_new(&arena, &topology), *slow_net = tdm_net_new(&arena, &slower);
     uint32_t n_p2p = 0, n_collectives = 0;
     tdm_cursor cursor;
     tdm_cursor_init(&cursor, &plan, 0);
@@ -154,9 +152,8 @@ static void launch_times(void **state)
             continue;
         if (tdm_comm_identify(&plan, 0, &instance).n_members < 2)
             continue;
-        double base_s, more_s;
-        tdm_comm_flows(&plan, &topology, 0, &instance, flows, &base_s);
-        tdm_comm_flows(&plan, &slower, 0, &instance, flows, &more_s);
+        double base_s = tdm_comm_transfer(&plan, net, 0, &instance).latency_s;
+        double more_s = tdm_comm_transfer(&plan, slow_net, 0, &instance).latency_s;
         double difference = more_s - base_s - (p2p ? 4e-6 : 7e-6);
         assert_true(difference > -1e-15 && difference < 1e-15);
         n_p2p += p2p;
@@ -202,18 +199,16 @@ static void pass_times(void **state)
     tdm_arena arena = {0};
     tdm_scenario scenario = support_pass_times(&arena, 4, 6, "1f1b", 1e-3, 1e-3, 1e-3, 25e-6);
     tdm_plan plan = support_plan(&arena, &scenario);
-    assert_int_equal(tdm_comm_max_flows(&plan, &scenario.topology), 1);
+    tdm_net *net = tdm_net_new(&arena, &scenario.topology);
     tdm_cursor cursor;
     tdm_cursor_init(&cursor, &plan, 1);
     uint32_t n = 0;
     for (tdm_instance instance; tdm_cursor_next(&cursor, &instance);) {
         if (!tdm_op_is_p2p(instance.op->kind))
             continue;
-        tdm_flow flow;
-        double latency_s;
-        assert_int_equal(tdm_comm_flows(&plan, &scenario.topology, 1, &instance, &flow, &latency_s),
-                         0);
-        assert_true(latency_s == 25e-6);
+        tdm_transfer transfer = tdm_comm_transfer(&plan, net, 1, &instance);
+        assert_int_equal(transfer.n_loads, 0);
+        assert_true(transfer.latency_s == 25e-6);
         n++;
     }
     assert_int_equal(n, 4 * 6);

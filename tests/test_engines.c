@@ -70,7 +70,7 @@ static void collect_uses(const tdm_plan *plan, const tdm_topology *topology, con
                          uses *u)
 {
     tdm_arena scratch = {0};
-    tdm_flow *flows = TDM_ALLOC(&scratch, tdm_flow, tdm_comm_max_flows(plan, topology));
+    tdm_net *net = tdm_net_new(&scratch, topology);
     uint32_t owner = 0;
     for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
         tdm_cursor cursor;
@@ -79,18 +79,14 @@ static void collect_uses(const tdm_plan *plan, const tdm_topology *topology, con
         while (tdm_cursor_next(&cursor, &in)) {
             if (in.op->stream == TDM_STREAM_COMPUTE || !speaks(plan, rank, in.op))
                 continue;
-            double latency_s;
-            uint32_t n = tdm_comm_flows(plan, topology, rank, &in, flows, &latency_s);
+            tdm_transfer transfer = tdm_comm_transfer(plan, net, rank, &in);
             double end_s = trace->ranks[rank].spans[in.index].end_s;
-            double start_s = end_s - (n ? tdm_flows_time(&scratch, topology, flows, n) : 0);
+            double start_s = end_s - tdm_net_time(&scratch, net, transfer.loads, transfer.n_loads);
             owner++;
-            for (uint32_t f = 0; f < n; f++) {
-                tdm_route route;
-                if (flows[f].bytes == 0)
-                    continue;
-                assert_true(tdm_topology_route(topology, flows[f].src, flows[f].dst, &route));
-                for (uint32_t l = 0; l < route.n_links; l++)
-                    add_use(u, (use){route.links[l], owner, start_s, end_s});
+            for (uint32_t f = 0; f < transfer.n_loads; f++) {
+                const tdm_path *path = tdm_net_path(net, transfer.loads[f].path);
+                for (uint32_t l = 0; l < path->n_links && transfer.loads[f].bytes > 0; l++)
+                    add_use(u, (use){path->links[l], owner, start_s, end_s});
             }
         }
     }
@@ -244,8 +240,9 @@ static void test_agreement_under_perturbation(void **state)
 static void test_agreement_over_topologies(void **state)
 {
     (void)state;
-    static const char *const names[] = {"dgx-2", "a2-megagpu-16g", "nvswitch16-a100-80g",
-                                        "dgx-2x8-h100", "pcie-16-a100-40g"};
+    static const char *const names[] = {"dgx-2",          "a2-megagpu-16g",   "nvswitch16-a100-80g",
+                                        "dgx-2x8-h100",   "pcie-16-a100-40g", "dgx-2x8-a100",
+                                        "gb200-nvl72-4x4"};
     static const support_spec specs[] = {
         {.tp = 4, .ep = 16, .dp = 4, .experts = 16, .topk = 2, .seq = 128},
         {.tp = 8, .ep = 8, .pp = 2, .experts = 16, .topk = 2, .seq = 128},
@@ -258,7 +255,8 @@ static void test_agreement_over_topologies(void **state)
             tdm_scenario sc = support_scenario(&arena, &specs[i]);
             const char *path =
                 tdm_arena_printf(&arena, "%s/topologies/%s.yaml", TANDEM_SOURCE_ROOT, names[t]);
-            if (tdm_topology_load(&arena, path, &sc.topology, err) != TDM_OK)
+            if (tdm_topology_load(&arena, TANDEM_SOURCE_ROOT, path, NULL, &sc.topology, err) !=
+                TDM_OK)
                 fail_msg("%s", err->text);
             tdm_plan plan = support_plan(&arena, &sc);
             tdm_machine machine = support_machine(&sc);
@@ -361,10 +359,9 @@ static void test_concurrent_collectives_share(void **state)
     /* The all-reduce passes the ring twice, the all-gather once: their latencies differ by so much.
      */
     double latency_s[2];
-    tdm_flow flows[N_GPUS];
+    tdm_net *net = tdm_net_new(&arena, &sc.topology);
     for (uint32_t i = 0; i < 2; i++)
-        tdm_comm_flows(&plan, &sc.topology, 0, &(tdm_instance){.op = &ops[i]}, flows,
-                       &latency_s[i]);
+        latency_s[i] = tdm_comm_transfer(&plan, net, 0, &(tdm_instance){.op = &ops[i]}).latency_s;
     assert_true(latency_s[0] > latency_s[1]);
     const double speed = 100e9, reduce_bytes = 600e6,
                  gather_bytes = 300e6; /* per edge: 2(n-1)/n, (n-1)/n */

@@ -1,5 +1,6 @@
 /* Max-min fair times: closed forms, and random sets against a slow solver written another way. */
 #include "support.h"
+#include "support_planes.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -41,7 +42,8 @@ static tdm_topology tree(tdm_arena *arena)
 static double timed(tdm_arena *arena, const tdm_topology *topology, const tdm_flow *flows,
                     uint32_t n)
 {
-    return tdm_flows_time(arena, topology, flows, n);
+    tdm_net *net = tdm_net_new(arena, topology);
+    return tdm_net_time(arena, net, support_loads(arena, net, flows, n), n);
 }
 
 static void closed_forms(void **state)
@@ -187,7 +189,7 @@ static void compare_random(const tdm_topology *topology, uint32_t n_flows, uint6
                               next_random(&seed) % topology->n_gpus, size};
     }
     double expected = reference_time(topology, flows, n_flows);
-    double value = tdm_flows_time(&scratch, topology, flows, n_flows);
+    double value = timed(&scratch, topology, flows, n_flows);
     if (fabs(value - expected) > 1e-11 * expected)
         fail_msg("%u flows, seed %llu: %.17g instead of %.17g", n_flows, (unsigned long long)seed,
                  value, expected);

@@ -218,39 +218,18 @@ static const tdm_edge *edge_named(const tdm_graph *graph, const char *name)
     return NULL;
 }
 
-/* Where a topology has planes too, both tell the same story: route and path have the same
- * bottleneck and latency, for every pair. */
-static void check_against_planes(tdm_arena *arena, const tdm_graph *graph,
-                                 const tdm_topology *topology)
-{
-    tdm_pathfinder *finder = tdm_pathfinder_new(arena, graph);
-    assert_int_equal(graph->n_gpus, topology->n_gpus);
-    for (uint32_t a = 0; a < graph->n_gpus; a++)
-        for (uint32_t b = 0; b < graph->n_gpus; b++) {
-            tdm_route route;
-            tdm_graph_path path = tdm_pathfinder_find(finder, graph->gpus[a], graph->gpus[b]);
-            assert_true(tdm_topology_route(topology, a, b, &route));
-            double least = a == b ? 0 : INFINITY;
-            for (uint32_t l = 0; l < route.n_links; l++)
-                least = fmin(least, topology->links[route.links[l]].bytes_per_s);
-            assert_true(path.bytes_per_s == least);
-            assert_true(fabs(path.latency_s - route.latency_s) < 1e-12);
-        }
-}
-
 static void every_topology(void **state)
 {
     (void)state;
     tdm_arena arena = {0};
     DIR *folder = opendir(TANDEM_SOURCE_ROOT "/topologies");
     assert_non_null(folder);
-    int n = 0, n_planes = 0;
+    int n = 0;
     for (struct dirent *file; (file = readdir(folder));) {
         if (!strstr(file->d_name, ".yaml"))
             continue;
         tdm_graph graph;
-        tdm_topology topology;
-        tdm_error *err = TDM_ALLOC(&arena, tdm_error, 1), *no = TDM_ALLOC(&arena, tdm_error, 1);
+        tdm_error *err = TDM_ALLOC(&arena, tdm_error, 1);
         const char *path =
             tdm_arena_printf(&arena, TANDEM_SOURCE_ROOT "/topologies/%s", file->d_name);
         if (tdm_topology_load_graph(&arena, TANDEM_SOURCE_ROOT, path, &graph, err) != TDM_OK)
@@ -262,14 +241,10 @@ static void every_topology(void **state)
             assert_ptr_equal(edge_named(&graph, graph.edges[e].name), &graph.edges[e]);
         for (uint32_t g = 0; g < graph.n_gpus; g++)
             assert_true(graph.vertices[graph.gpus[g]].sm >= 70); /* its device says */
-        if (tdm_topology_load(&arena, path, &topology, no) == TDM_OK) {
-            check_against_planes(&arena, &graph, &topology);
-            n_planes++;
-        }
         n++;
     }
     closedir(folder);
-    assert_true(n >= 6 && n_planes >= 5 && n > n_planes);
+    assert_true(n >= 6);
     tdm_arena_free(&arena);
 }
 

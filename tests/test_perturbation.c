@@ -192,22 +192,23 @@ static void test_degraded_links(void **state)
     sc.perturbation.changes = changes + 1;
     tdm_machine later = tdm_machine_of(&arena, &sc, 0);
     assert_true(later.topology->uneven_latency && !half.topology->uneven_latency);
-    tdm_flow *flows = TDM_ALLOC(&arena, tdm_flow, tdm_comm_max_flows(&plan, &sc.topology));
+    tdm_net *net = tdm_net_new(&arena, &sc.topology),
+            *half_net = tdm_net_new(&arena, half.topology),
+            *later_net = tdm_net_new(&arena, later.topology);
     uint32_t n_rings = 0, n_a2a = 0;
     tdm_cursor cursor;
     tdm_cursor_init(&cursor, &plan, 0);
     for (tdm_instance in; tdm_cursor_next(&cursor, &in);) {
-        double was_s, half_s, later_s;
         if (!tdm_op_is_collective(in.op->kind) || in.op->u.collective.group == TDM_GROUP_DP)
             continue;
-        uint32_t n = tdm_comm_flows(&plan, &sc.topology, 0, &in, flows, &was_s);
-        if (n == 0)
+        tdm_transfer was = tdm_comm_transfer(&plan, net, 0, &in);
+        if (was.n_loads == 0)
             continue;
-        double bytes_s = tdm_flows_time(&arena, &sc.topology, flows, n);
-        near(tdm_flows_time(&arena, half.topology, flows, n), 2 * bytes_s, 1e-12);
-        tdm_comm_flows(&plan, half.topology, 0, &in, flows, &half_s);
-        near(half_s, was_s, 0);
-        tdm_comm_flows(&plan, later.topology, 0, &in, flows, &later_s);
+        double bytes_s = tdm_net_time(&arena, net, was.loads, was.n_loads), was_s = was.latency_s;
+        tdm_transfer slow = tdm_comm_transfer(&plan, half_net, 0, &in);
+        near(tdm_net_time(&arena, half_net, slow.loads, slow.n_loads), 2 * bytes_s, 1e-12);
+        near(slow.latency_s, was_s, 0);
+        double later_s = tdm_comm_transfer(&plan, later_net, 0, &in).latency_s;
         if (in.op->kind == TDM_OP_ALL_TO_ALL) {
             near(later_s - was_s, 4e-6, 1e-9);
             n_a2a++;

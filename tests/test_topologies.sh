@@ -68,10 +68,14 @@ grep -q '^  NVIDIA$' "$scratch/out" || fail list "no headings"
 "$tandem" list topologies --format json >"$scratch/json" 2>/dev/null || fail list "no JSON"
 grep -q '"network": "rail, 8 x 400 Gbit/s"' "$scratch/json" || fail list "no network"
 
-# Engines do not take them yet, and say so.
-"$tandem" check scenarios/small-moe-16gpu.yaml --set topology=dgx-2x8-h200 >"$scratch/out" 2>"$scratch/err"
-[ $? -eq 2 ] || fail engines "exit status not 2"
-grep -q 'dgx-2x8-h200.yaml:[0-9]*:1: node: engines cannot predict on composed machines' "$scratch/err" ||
-    fail engines "$(cat "$scratch/err")"
+# Engines ride them too: composed, meshed, on PCIe.
+for name in dgx-2x8-h200 gb200-nvl72-4x4 aws-2x8-p5 hgx-2x8-b200-roce; do
+    "$tandem" sim scenarios/small-moe-16gpu.yaml --set topology=$name --engine analytic --no-files -q >"$scratch/out" 2>"$scratch/err" ||
+        fail "$name" "$(cat "$scratch/err")"
+done
+for name in dgx-1v pcie-8-l40s; do
+    "$tandem" sim scenarios/small-moe-16gpu.yaml --set topology=$name --set pp=1 --set training.dtype=fp16 --engine analytic \
+        --no-files -q >"$scratch/out" 2>"$scratch/err" || fail "$name" "$(cat "$scratch/err")"
+done
 
 [ "$bad" -eq 0 ] && printf '%s broken topologies\n' "$n"

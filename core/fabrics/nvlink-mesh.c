@@ -1,6 +1,5 @@
 /* One server whose GPUs are joined by NVLink directly, without a switch, beside a PCIe tree: the
- * hybrid cube mesh of DGX-1, cards bridged in pairs, or every GPU to every other. A mesh is no
- * forest, so it makes no planes and engines cannot use it. */
+ * hybrid cube mesh of DGX-1, cards bridged in pairs, or every GPU to every other. */
 #include "fabric.h"
 #include "import.h"
 

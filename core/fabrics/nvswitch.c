@@ -96,43 +96,6 @@ static tdm_code check(const void *in, const tdm_node *root, tdm_error *err)
     return code;
 }
 
-/* A plane of GPU ports: GPU g hangs on switch g / gpus_per_switch. Half of the latency is on either
- * link. */
-static tdm_plane port_plane(tdm_plane_builder *builder, const char *name, const char *port,
-                            uint32_t n_gpus, uint32_t gpus_per_switch, double bytes_per_s,
-                            double latency_s)
-{
-    tdm_plane_begin(builder, name, n_gpus + n_gpus / gpus_per_switch);
-    for (uint32_t g = 0; g < n_gpus; g++)
-        tdm_plane_hang(builder, g, n_gpus + g / gpus_per_switch,
-                       tdm_arena_printf(builder->arena, "gpu-%u-%s", g, port), bytes_per_s,
-                       latency_s / 2);
-    return builder->plane;
-}
-
-static void build(tdm_arena *arena, const void *in, tdm_topology *topology)
-{
-    const spec *s = in;
-    uint32_t nodes = s->nodes > 0 ? s->nodes : 1;
-    uint32_t n_gpus = nodes * s->gpus_per_node;
-    uint32_t n_planes = nodes > 1 ? 2 : 1;
-    tdm_plane *planes = TDM_ALLOC(arena, tdm_plane, n_planes);
-    tdm_plane_builder builder;
-    tdm_plane_builder_init(&builder, arena, 2 * n_gpus * n_planes);
-    planes[0] = port_plane(&builder, "nvlink", "nvlink", n_gpus, s->gpus_per_node, s->link.value,
-                           s->latency.value);
-    if (nodes > 1)
-        planes[1] = port_plane(&builder, "network", "nic", n_gpus, n_gpus,
-                               s->network.per_gpu_link.value, s->network.latency.value);
-    topology->n_gpus = n_gpus;
-    topology->gpus_per_node = s->gpus_per_node;
-    topology->n_links = builder.n_links;
-    topology->links = builder.links;
-    topology->n_planes = n_planes;
-    topology->planes = planes;
-    topology->link_bytes_per_s = s->link;
-}
-
 /* What a graph is made of besides the spec. */
 typedef struct maker {
     tdm_graph_builder builder;
@@ -245,6 +208,5 @@ const tdm_fabric tdm_fabric_nvswitch = {
     .fields = fields,
     .spec_bytes = sizeof(spec),
     .check = check,
-    .build = build,
     .graph = graph,
 };

@@ -65,38 +65,6 @@ static tdm_code check(const void *in, const tdm_node *root, tdm_error *err)
     return code;
 }
 
-static void build(tdm_arena *arena, const void *in, tdm_topology *topology)
-{
-    const spec *s = in;
-    uint32_t n_switches = s->sockets * s->switches_per_socket;
-    uint32_t n_gpus = n_switches * s->gpus_per_switch;
-    uint32_t first_socket = n_gpus + n_switches;
-    uint32_t top = first_socket + s->sockets; /* where the socket links meet */
-    tdm_plane_builder builder;
-    tdm_plane_builder_init(&builder, arena, 2 * top);
-    tdm_plane_begin(&builder, "pcie", top + (s->sockets > 1));
-    for (uint32_t g = 0; g < n_gpus; g++)
-        tdm_plane_hang(&builder, g, n_gpus + g / s->gpus_per_switch,
-                       tdm_arena_printf(arena, "gpu-%u-pcie", g), s->gpu_link.value,
-                       s->latency.value);
-    for (uint32_t w = 0; w < n_switches; w++)
-        tdm_plane_hang(&builder, n_gpus + w, first_socket + w / s->switches_per_socket,
-                       tdm_arena_printf(arena, "switch-%u-pcie", w), s->switch_link.value,
-                       s->latency.value);
-    for (uint32_t k = 0; k < s->sockets && s->sockets > 1; k++)
-        tdm_plane_hang(&builder, first_socket + k, top, tdm_arena_printf(arena, "socket-%u", k),
-                       s->socket_link.value, s->socket_latency.value / 2);
-    tdm_plane *plane = TDM_ALLOC(arena, tdm_plane, 1);
-    *plane = builder.plane;
-    topology->n_gpus = n_gpus;
-    topology->gpus_per_node = n_gpus;
-    topology->n_links = builder.n_links;
-    topology->links = builder.links;
-    topology->n_planes = 1;
-    topology->planes = plane;
-    topology->link_bytes_per_s = s->gpu_link;
-}
-
 static tdm_graph graph(tdm_arena *arena, const void *in, const tdm_device *device, const char *name)
 {
     const spec *s = in;
@@ -122,6 +90,5 @@ const tdm_fabric tdm_fabric_pcie_tree = {
     .fields = fields,
     .spec_bytes = sizeof(spec),
     .check = check,
-    .build = build,
     .graph = graph,
 };

@@ -122,53 +122,123 @@ static void take_node(tdm_nccl_comm *comm, const tdm_nccl_view *view, const tdm_
     comm->vendor = comm->vendor == view->vendor ? view->vendor : TDM_CPU_UNKNOWN;
 }
 
+/* Ranks of one node, and their numbers within the communicator. */
+typedef struct local {
+    uint32_t n, *ranks, *numbers;
+} local;
+
+static const local *sort_ranks(tdm_arena *arena, const uint32_t *ranks, uint32_t n_ranks,
+                               const uint32_t *node_of, uint32_t n_nodes)
+{
+    local *locals = TDM_ALLOC(arena, local, n_nodes + 1);
+    for (uint32_t i = 0; i < n_ranks; i++)
+        locals[node_of[i]].n++;
+    for (uint32_t node = 0; node < n_nodes; node++) {
+        locals[node].ranks = TDM_ALLOC(arena, uint32_t, locals[node].n + 1);
+        locals[node].numbers = TDM_ALLOC(arena, uint32_t, locals[node].n + 1);
+        locals[node].n = 0;
+    }
+    for (uint32_t i = 0; i < n_ranks; i++) {
+        local *it = &locals[node_of[i]];
+        it->ranks[it->n] = ranks[i];
+        it->numbers[it->n++] = i;
+    }
+    return locals;
+}
+
 /* Numbers within the communicator of a view's GPUs. */
-static const uint32_t *members_of(tdm_arena *arena, const tdm_graph *graph, const uint32_t *ranks,
-                                  uint32_t n_ranks, const tdm_nccl_view *view)
+static const uint32_t *members_of(tdm_arena *arena, const tdm_graph *graph, const local *it,
+                                  const tdm_nccl_view *view)
 {
     uint32_t n = view->n_of[TDM_NCCL_GPU];
     uint32_t *members = TDM_ALLOC(arena, uint32_t, n + 1);
     for (uint32_t g = 0; g < n; g++)
-        for (uint32_t i = 0; i < n_ranks; i++)
-            if (graph->gpus[ranks[i]] == view->nodes[view->of[TDM_NCCL_GPU][g]].vertex)
-                members[g] = i;
+        for (uint32_t i = 0; i < it->n; i++)
+            if (graph->gpus[it->ranks[i]] == view->nodes[view->of[TDM_NCCL_GPU][g]].vertex)
+                members[g] = it->numbers[i];
     return members;
 }
 
-/* The node's place; searched anew where it differs from the one before. */
-static tdm_code build_node(tdm_arena *arena, const tdm_graph *graph, const uint32_t *ranks,
-                           uint32_t n_ranks, const uint32_t *node_of, uint32_t node,
-                           tdm_nccl_comm *comm, tdm_nccl_place *place, tdm_error *err)
+typedef struct tdm_nccl_searched {
+    struct tdm_nccl_searched *next;
+    tdm_nccl_view view; /* nodes and links only */
+    tdm_nccl_graph found[3];
+} tdm_nccl_searched;
+
+static void *copy(tdm_arena *arena, const void *from, size_t n_bytes)
 {
-    uint32_t *local = TDM_ALLOC(arena, uint32_t, n_ranks);
-    uint32_t n_local = 0;
-    for (uint32_t i = 0; i < n_ranks; i++)
-        if (node_of[i] == node)
-            local[n_local++] = ranks[i];
+    void *to = tdm_arena_alloc(arena, n_bytes + 1);
+    if (n_bytes > 0)
+        memcpy(to, from, n_bytes);
+    return to;
+}
+
+static void remember(tdm_nccl_known *known, const tdm_nccl_view *view,
+                     const tdm_nccl_graph found[3])
+{
+    tdm_nccl_searched *made = TDM_ALLOC(known->arena, tdm_nccl_searched, 1);
+    uint32_t n_gpus = view->n_of[TDM_NCCL_GPU];
+    made->next = known->first;
+    made->view = *view;
+    made->view.nodes = copy(known->arena, view->nodes, view->n_nodes * sizeof *view->nodes);
+    made->view.links = copy(known->arena, view->links, view->n_links * sizeof *view->links);
+    for (int i = 0; i < 3; i++) {
+        size_t n = found[i].order ? found[i].n_channels : 0;
+        made->found[i] = found[i];
+        made->found[i].order =
+            copy(known->arena, found[i].order, n * n_gpus * sizeof *found[i].order);
+        made->found[i].adapters =
+            copy(known->arena, found[i].adapters, n * 2 * sizeof *found[i].adapters);
+    }
+    known->first = made;
+}
+
+/* What the search finds on a node, or found on an equal one. */
+static void find_channels(tdm_arena *arena, const tdm_nccl_view *view, tdm_nccl_known *known,
+                          const tdm_nccl_comm *comm, tdm_nccl_graph found[3])
+{
+    tdm_nccl_searched *it = known->first;
+    while (it && !tdm_nccl_view_same(view, &it->view))
+        it = it->next;
+    if (it) {
+        memcpy(found, it->found, sizeof it->found);
+        return;
+    }
+    search_node(arena, view, comm, found);
+    remember(known, view, found);
+}
+
+static tdm_code build_node(tdm_arena *arena, const tdm_graph *graph, const local *it, bool is_first,
+                           tdm_nccl_known *known, tdm_nccl_comm *comm, tdm_nccl_place *place,
+                           tdm_error *err)
+{
+    tdm_nccl_graph found[3];
     tdm_code code =
-        tdm_nccl_view_build(arena, graph, local, n_local, comm->n_nodes > 1, &place->view, err);
+        tdm_nccl_view_build(arena, graph, it->ranks, it->n, comm->n_nodes > 1, &place->view, err);
     if (code != TDM_OK)
         return code;
-    tdm_nccl_graph found[3];
-    if (node == 0 || !tdm_nccl_view_same(&place->view, &place[-1].view)) {
-        search_node(arena, &place->view, comm, found);
+    find_channels(arena, &place->view, known, comm, found);
+    if (is_first || !tdm_nccl_view_same(&place->view, &place[-1].view))
         tdm_nccl_p2p_measure(arena, &place->view, comm);
-    } else {
-        found[0] = place[-1].ring;
-        found[1] = place[-1].tree;
-        found[2] = place[-1].nvls;
-    }
     place->ring = found[0];
     place->tree = found[1];
     place->nvls = found[2];
-    place->members = members_of(arena, graph, ranks, n_ranks, &place->view);
-    take_node(comm, &place->view, found, node == 0);
+    place->members = members_of(arena, graph, it, &place->view);
+    take_node(comm, &place->view, found, is_first);
     return TDM_OK;
 }
 
 tdm_code tdm_nccl_comm_build(tdm_arena *arena, const tdm_graph *graph, const uint32_t *ranks,
                              uint32_t n_ranks, const tdm_nccl_settings *settings,
                              tdm_nccl_comm *comm, tdm_error *err)
+{
+    tdm_nccl_known known = {.arena = arena};
+    return tdm_nccl_comm_build_known(arena, graph, ranks, n_ranks, settings, &known, comm, err);
+}
+
+tdm_code tdm_nccl_comm_build_known(tdm_arena *arena, const tdm_graph *graph, const uint32_t *ranks,
+                                   uint32_t n_ranks, const tdm_nccl_settings *settings,
+                                   tdm_nccl_known *known, tdm_nccl_comm *comm, tdm_error *err)
 {
     tdm_nccl_comm built = {.name = graph->name, .n_ranks = n_ranks, .settings = *settings};
     uint32_t *node_of = TDM_ALLOC(arena, uint32_t, n_ranks + 1);
@@ -177,10 +247,11 @@ tdm_code tdm_nccl_comm_build(tdm_arena *arena, const tdm_graph *graph, const uin
     built.graph = own;
     built.n_nodes = find_nodes(arena, graph, ranks, n_ranks, node_of);
     tdm_nccl_place *places = TDM_ALLOC(arena, tdm_nccl_place, built.n_nodes + 1);
+    const local *locals = sort_ranks(arena, ranks, n_ranks, node_of, built.n_nodes);
     built.places = places;
     for (uint32_t node = 0; node < built.n_nodes; node++) {
         tdm_code code =
-            build_node(arena, graph, ranks, n_ranks, node_of, node, &built, &places[node], err);
+            build_node(arena, graph, &locals[node], node == 0, known, &built, &places[node], err);
         if (code != TDM_OK)
             return code;
     }

@@ -38,11 +38,22 @@ typedef struct tdm_nccl_comm {
     double latency_us[TDM_NCCL_N_TUNED][TDM_NCCL_N_ALGOS][TDM_NCCL_N_PROTOS];
 } tdm_nccl_comm;
 
+/* Nodes that were searched for channels, so that equal ones are not searched again. All zero with
+ * an arena: none. Of one graph and settings. */
+typedef struct tdm_nccl_known {
+    tdm_arena *arena;
+    struct tdm_nccl_searched *first;
+} tdm_nccl_known;
+
 /* The communicator of some GPUs of the graph (ranks [n_ranks], in any order). Fails where the
  * search cannot be made (see tdm_nccl_view_build) and where the settings leave no algorithm for any
  * function. */
 tdm_code tdm_nccl_comm_build(tdm_arena *arena, const tdm_graph *graph, const uint32_t *ranks,
                              uint32_t n_ranks, const tdm_nccl_settings *settings,
                              tdm_nccl_comm *comm, tdm_error *err);
+/* The same, for many communicators of one machine. */
+tdm_code tdm_nccl_comm_build_known(tdm_arena *arena, const tdm_graph *graph, const uint32_t *ranks,
+                                   uint32_t n_ranks, const tdm_nccl_settings *settings,
+                                   tdm_nccl_known *known, tdm_nccl_comm *comm, tdm_error *err);
 
 #endif

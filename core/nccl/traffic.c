@@ -16,7 +16,9 @@ struct tdm_nccl_loads {
     tdm_arena *scratch;
     const tdm_nccl_comm *comm;
     tdm_nccl_func func;
-    double *bytes; /* [n_links] of the graph: edges, then vertices */
+    double *bytes;          /* [n_links] of the graph: edges, then vertices */
+    uint32_t *used, n_used; /* links with bytes */
+    uint32_t *into;         /* [n_vertices] the one edge of the network that leads to an adapter */
     /* Shortest ways over the network from one adapter. */
     uint32_t from;
     uint32_t *last_edge, *queue; /* [n_vertices] */
@@ -34,11 +36,18 @@ tdm_nccl_func tdm_nccl_loads_func(const tdm_nccl_loads *loads)
     return loads->func;
 }
 
+static void add(tdm_nccl_loads *loads, uint32_t link, double share)
+{
+    if (loads->bytes[link] == 0 && share > 0)
+        loads->used[loads->n_used++] = link;
+    loads->bytes[link] += share;
+}
+
 static void add_link(tdm_nccl_loads *loads, const tdm_nccl_link *link, double share)
 {
     for (const tdm_nccl_wire *wire = link->wire; wire; wire = wire->next)
         for (uint32_t e = 0; e < wire->n_edges; e++)
-            loads->bytes[wire->edges[e]] += share * wire->bw / link->bw;
+            add(loads, wire->edges[e], share * wire->bw / link->bw);
 }
 
 static void add_path(tdm_nccl_loads *loads, const tdm_nccl_view *view, uint32_t from, uint32_t to,
@@ -51,7 +60,7 @@ static void add_path(tdm_nccl_loads *loads, const tdm_nccl_view *view, uint32_t 
         uint32_t passed = view->nodes[link->to].vertex;
         add_link(loads, link, share);
         if (l + 1 < path->n_links && graph->vertices[passed].through_bytes_per_s > 0)
-            loads->bytes[graph->n_edges + passed] += share;
+            add(loads, graph->n_edges + passed, share);
     }
 }
 
@@ -88,8 +97,26 @@ static void search_network(tdm_nccl_loads *loads, uint32_t from)
     }
 }
 
+/* Adapters on one switch: most, and found without a search. */
+static bool add_one_switch(tdm_nccl_loads *loads, uint32_t from, uint32_t to, double share)
+{
+    const tdm_graph *graph = loads->comm->graph;
+    uint32_t last = loads->into[to];
+    for (uint32_t e = graph->first_edge[from];
+         last != UINT32_MAX && e < graph->first_edge[from + 1]; e++)
+        if (graph->edges[e].wire == TDM_WIRE_NETWORK &&
+            graph->edges[e].to == graph->edges[last].from) {
+            add(loads, e, share);
+            add(loads, last, share);
+            return true;
+        }
+    return false;
+}
+
 static void add_network(tdm_nccl_loads *loads, uint32_t from, uint32_t to, double share)
 {
+    if (add_one_switch(loads, from, to, share))
+        return;
     search_network(loads, from);
     if (loads->last_edge[to] == UINT32_MAX) {
         loads->cut[0] = from;
@@ -97,7 +124,7 @@ static void add_network(tdm_nccl_loads *loads, uint32_t from, uint32_t to, doubl
         return;
     }
     while (to != from) {
-        loads->bytes[loads->last_edge[to]] += share;
+        add(loads, loads->last_edge[to], share);
         to = loads->comm->graph->edges[loads->last_edge[to]].from;
     }
 }
@@ -157,6 +184,21 @@ void tdm_nccl_load_message(tdm_nccl_loads *loads, uint32_t from, uint32_t to, do
     }
 }
 
+static void find_edges_into(tdm_nccl_loads *loads)
+{
+    const tdm_graph *graph = loads->comm->graph;
+    uint8_t *n = TDM_ALLOC(loads->scratch, uint8_t, graph->n_vertices + 1);
+    loads->into = TDM_ALLOC(loads->scratch, uint32_t, graph->n_vertices + 1);
+    memset(loads->into, 0xff, graph->n_vertices * sizeof *loads->into);
+    for (uint32_t e = 0; e < graph->n_edges; e++) {
+        uint32_t to = graph->edges[e].to;
+        if (graph->edges[e].wire != TDM_WIRE_NETWORK || graph->vertices[to].kind != TDM_VERTEX_NIC)
+            continue;
+        loads->into[to] = n[to] == 0 ? e : UINT32_MAX;
+        n[to] = 1;
+    }
+}
+
 static tdm_nccl_loads *loads_new(tdm_arena *scratch, const tdm_nccl_comm *comm, tdm_nccl_func func)
 {
     tdm_nccl_loads *loads = TDM_ALLOC(scratch, tdm_nccl_loads, 1);
@@ -165,12 +207,14 @@ static tdm_nccl_loads *loads_new(tdm_arena *scratch, const tdm_nccl_comm *comm, 
         .comm = comm,
         .func = func,
         .bytes = TDM_ALLOC(scratch, double, comm->graph->n_edges + comm->graph->n_vertices + 1),
+        .used = TDM_ALLOC(scratch, uint32_t, comm->graph->n_edges + comm->graph->n_vertices + 1),
         .from = UINT32_MAX,
         .last_edge = TDM_ALLOC(scratch, uint32_t, comm->graph->n_vertices + 1),
         .queue = TDM_ALLOC(scratch, uint32_t, comm->graph->n_vertices + 1),
         .place_of = TDM_ALLOC(scratch, uint32_t, comm->n_ranks + 1),
         .gpu_of = TDM_ALLOC(scratch, uint32_t, comm->n_ranks + 1),
     };
+    find_edges_into(loads);
     for (uint32_t p = 0; p < comm->n_nodes; p++)
         for (uint32_t g = 0; g < comm->places[p].view.n_of[TDM_NCCL_GPU]; g++) {
             loads->place_of[comm->places[p].members[g]] = p;
@@ -200,12 +244,10 @@ static int by_number(const void *a, const void *b)
 
 static tdm_nccl_traffic group(tdm_arena *arena, const tdm_nccl_loads *loads)
 {
-    const tdm_graph *graph = loads->comm->graph;
-    uint32_t n_links = graph->n_edges + graph->n_vertices, n = 0, n_parts = 0;
-    loaded *all = TDM_ALLOC(loads->scratch, loaded, n_links + 1);
-    for (uint32_t l = 0; l < n_links; l++)
-        if (loads->bytes[l] > 0)
-            all[n++] = (loaded){l, loads->bytes[l]};
+    uint32_t n = loads->n_used, n_parts = 0;
+    loaded *all = TDM_ALLOC(loads->scratch, loaded, n + 1);
+    for (uint32_t i = 0; i < n; i++)
+        all[i] = (loaded){loads->used[i], loads->bytes[loads->used[i]]};
     if (n > 0)
         qsort(all, n, sizeof *all, by_share);
     tdm_nccl_part *parts = TDM_ALLOC(arena, tdm_nccl_part, n + 1);
@@ -221,16 +263,23 @@ static tdm_nccl_traffic group(tdm_arena *arena, const tdm_nccl_loads *loads)
     return (tdm_nccl_traffic){n_parts, parts};
 }
 
-static tdm_code finish(tdm_arena *arena, const tdm_nccl_loads *loads, tdm_nccl_traffic *traffic,
-                       tdm_error *err)
+static tdm_code check_cut(const tdm_nccl_loads *loads, tdm_error *err)
 {
     const tdm_vertex *vertices = loads->comm->graph->vertices;
     if (loads->cut[0] != loads->cut[1])
         return tdm_error_add(err, TDM_E_INVALID, "%s: the network does not join %s and %s",
                              loads->comm->name, vertices[loads->cut[0]].name,
                              vertices[loads->cut[1]].name);
-    *traffic = group(arena, loads);
     return TDM_OK;
+}
+
+static tdm_code finish(tdm_arena *arena, const tdm_nccl_loads *loads, tdm_nccl_traffic *traffic,
+                       tdm_error *err)
+{
+    tdm_code code = check_cut(loads, err);
+    if (code == TDM_OK)
+        *traffic = group(arena, loads);
+    return code;
 }
 
 /* All messages of an all-to-all, those that leave a place by one adapter in a row: the ways from it
@@ -285,6 +334,149 @@ tdm_code tdm_nccl_traffic_of_messages(tdm_arena *arena, const tdm_nccl_comm *com
                 tdm_nccl_load_message(loads, i, j, (double)bytes[(size_t)i * n + j]);
     tdm_code code = finish(arena, loads, traffic, err);
     tdm_arena_free(&scratch);
+    return code;
+}
+
+/* A message on a link. */
+typedef struct use {
+    uint32_t link, message;
+    double weight;
+} use;
+
+/* A link by what it carries: hashes of its messages, and of them the other way. */
+typedef struct carrier {
+    uint32_t link, first_use, n_uses;
+    uint64_t key[2]; /* the smaller first */
+    bool turned;     /* the hash of its own messages is the larger */
+} carrier;
+
+static int by_link(const void *a, const void *b)
+{
+    const use *x = a, *y = b;
+    if (x->link != y->link)
+        return x->link < y->link ? -1 : 1;
+    return (x->message > y->message) - (x->message < y->message);
+}
+
+static int by_key(const void *a, const void *b)
+{
+    const carrier *x = a, *y = b;
+    for (int i = 0; i < 2; i++)
+        if (x->key[i] != y->key[i])
+            return x->key[i] < y->key[i] ? -1 : 1;
+    return (x->link > y->link) - (x->link < y->link);
+}
+
+/* SplitMix64's finaliser; source: Steele, Lea and Flood 2014. */
+static uint64_t mixed(uint64_t x)
+{
+    x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    x = (x ^ x >> 27) * UINT64_C(0x94D049BB133111EB);
+    return x ^ x >> 31;
+}
+
+/* Every message's links, by link. */
+static use *list_uses(tdm_nccl_loads *loads, uint32_t *n_uses)
+{
+    uint32_t n = loads->comm->n_ranks, capacity = 64, n_all = 0;
+    use *all = TDM_ALLOC(loads->scratch, use, capacity);
+    for (uint32_t m = 0; m < n * n; m++) {
+        if (m / n == m % n)
+            continue;
+        loads->n_used = 0;
+        tdm_nccl_load_message(loads, m / n, m % n, 1);
+        for (uint32_t i = 0; i < loads->n_used; i++) {
+            if (n_all == capacity) {
+                use *larger = TDM_ALLOC(loads->scratch, use, 2 * (size_t)capacity);
+                memcpy(larger, all, capacity * sizeof *all);
+                all = larger;
+                capacity *= 2;
+            }
+            all[n_all++] = (use){loads->used[i], m, loads->bytes[loads->used[i]]};
+            loads->bytes[loads->used[i]] = 0;
+        }
+    }
+    loads->n_used = 0;
+    if (n_all > 0)
+        qsort(all, n_all, sizeof *all, by_link);
+    *n_uses = n_all;
+    return all;
+}
+
+static carrier *list_carriers(const tdm_nccl_loads *loads, const use *uses, uint32_t n_uses,
+                              uint32_t *n_carriers)
+{
+    uint32_t n = loads->comm->n_ranks, n_all = 0;
+    carrier *all = TDM_ALLOC(loads->scratch, carrier, n_uses + 1);
+    for (uint32_t u = 0; u < n_uses; u++) {
+        if (u == 0 || uses[u].link != uses[u - 1].link)
+            all[n_all++] = (carrier){.link = uses[u].link, .first_use = u};
+        carrier *c = &all[n_all - 1];
+        uint64_t weight = (uint64_t)(uses[u].weight * (1 << 20) + 0.5);
+        uint32_t from = uses[u].message / n, to = uses[u].message % n;
+        c->key[0] += mixed((uint64_t)from << 40 | (uint64_t)to << 20 | weight);
+        c->key[1] += mixed((uint64_t)to << 40 | (uint64_t)from << 20 | weight);
+        c->n_uses++;
+    }
+    for (uint32_t i = 0; i < n_all; i++) {
+        carrier *c = &all[i];
+        uint64_t own = c->key[0];
+        c->turned = own > c->key[1];
+        if (c->turned) {
+            c->key[0] = c->key[1];
+            c->key[1] = own;
+        }
+    }
+    if (n_all > 0)
+        qsort(all, n_all, sizeof *all, by_key);
+    *n_carriers = n_all;
+    return all;
+}
+
+static tdm_nccl_class make_class(tdm_arena *arena, const carrier *carriers, uint32_t n,
+                                 const use *uses)
+{
+    uint32_t *links = TDM_ALLOC(arena, uint32_t, n);
+    uint32_t *messages = TDM_ALLOC(arena, uint32_t, carriers->n_uses);
+    double *weights = TDM_ALLOC(arena, double, carriers->n_uses);
+    tdm_nccl_class made = {.n_links = n,
+                           .links = links,
+                           .n_messages = carriers->n_uses,
+                           .messages = messages,
+                           .weights = weights};
+    for (uint32_t i = 0; i < n; i++) {
+        links[i] = carriers[i].link;
+        made.both_ways |= carriers[i].turned != carriers->turned;
+    }
+    for (uint32_t i = 0; i < carriers->n_uses; i++) {
+        messages[i] = uses[carriers->first_use + i].message;
+        weights[i] = uses[carriers->first_use + i].weight;
+    }
+    return made;
+}
+
+tdm_code tdm_nccl_traffic_classes(tdm_arena *arena, const tdm_nccl_comm *comm, uint32_t *n_classes,
+                                  const tdm_nccl_class **classes, tdm_error *err)
+{
+    tdm_arena scratch = {0};
+    tdm_nccl_loads *loads = loads_new(&scratch, comm, TDM_NCCL_ALL_TO_ALL);
+    uint32_t n_uses, n_carriers, n = 0;
+    const use *uses = list_uses(loads, &n_uses);
+    const carrier *carriers = list_carriers(loads, uses, n_uses, &n_carriers);
+    tdm_nccl_class *made = TDM_ALLOC(arena, tdm_nccl_class, n_carriers + 1);
+    for (uint32_t i = 0, next; i < n_carriers; i = next) {
+        next = i + 1;
+        while (next < n_carriers && carriers[next].key[0] == carriers[i].key[0] &&
+               carriers[next].key[1] == carriers[i].key[1])
+            next++;
+        made[n++] = make_class(arena, carriers + i, next - i, uses);
+    }
+    tdm_code code = check_cut(loads, err);
+    tdm_arena_free(&scratch);
+    if (code == TDM_OK) {
+        *n_classes = n;
+        *classes = made;
+    }
     return code;
 }
 

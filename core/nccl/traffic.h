@@ -30,6 +30,20 @@ tdm_code tdm_nccl_traffic_of_messages(tdm_arena *arena, const tdm_nccl_comm *com
                                       const uint64_t *bytes, tdm_nccl_traffic *traffic,
                                       tdm_error *err);
 
+/* Links that carry the same messages, or the same the other way, whatever their sizes. */
+typedef struct tdm_nccl_class {
+    uint32_t n_links;
+    const uint32_t *links; /* [n_links] ascending */
+    bool both_ways;        /* some carry the messages, others their replies */
+    uint32_t n_messages;
+    const uint32_t *messages; /* [n_messages] sender * n_ranks + receiver */
+    const double *weights;    /* [n_messages] share of the message on each of the links */
+} tdm_nccl_class;
+
+/* Classes of all messages between members, for all-to-alls of uneven sizes. */
+tdm_code tdm_nccl_traffic_classes(tdm_arena *arena, const tdm_nccl_comm *comm, uint32_t *n_classes,
+                                  const tdm_nccl_class **classes, tdm_error *err);
+
 /* Bytes/s of a link. */
 double tdm_nccl_link_capacity(const tdm_graph *graph, uint32_t link);
 

@@ -3,6 +3,7 @@
 #include "core/nccl/view.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 double tdm_nccl_nvlink_bw(uint32_t sm)
@@ -45,19 +46,12 @@ static double socket_bw(const tdm_edge *edge, const tdm_vertex *socket)
 typedef struct maker {
     tdm_arena *arena;
     const tdm_graph *graph;
-    uint32_t *node_of; /* [n_vertices] node, UINT32_MAX: not in the view */
+    uint32_t *node_of;          /* [n_vertices] node, UINT32_MAX: not in the view */
+    uint32_t *wanted, n_wanted; /* vertices of the view, and root ports */
     tdm_nccl_node *nodes;
     tdm_nccl_link *links;
     uint32_t n_nodes, n_links;
 } maker;
-
-static bool is_wanted(const maker *make, const bool *machines, const bool *members, uint32_t v)
-{
-    const tdm_vertex *vertex = &make->graph->vertices[v];
-    if (vertex->node == TDM_NO_NODE)
-        return vertex->kind == TDM_VERTEX_NVSWITCH;
-    return machines[vertex->node] && (vertex->kind != TDM_VERTEX_GPU || members[v]);
-}
 
 static tdm_nccl_kind kind_of(tdm_vertex_kind kind)
 {
@@ -183,36 +177,43 @@ static bool link_of(const maker *make, const tdm_edge *edge, tdm_nccl_link *link
     }
 }
 
-/* Links of both directions from every edge that has a counterpart; a root port is passed over. */
+/* Links of both directions from an edge that has a counterpart; a root port is passed over. */
+static void add_edge(maker *make, uint32_t e)
+{
+    const tdm_graph *graph = make->graph;
+    const tdm_edge *edge = &graph->edges[e];
+    tdm_nccl_link link = {0};
+    if (edge->from > edge->to || !link_of(make, edge, &link))
+        return;
+    uint32_t ends[2] = {edge->from, edge->to}, back = edge_back(graph, e);
+    tdm_nccl_wire wires[2] = {{1, {e, 0}, 0, NULL}, {1, {back, 0}, 0, NULL}};
+    for (int i = 0; i < 2 && back != UINT32_MAX; i++) {
+        const tdm_edge *on =
+            is_port_of_processor(make, ends[i]) ? edge_to_socket(make, ends[i]) : NULL;
+        if (!on)
+            continue;
+        uint32_t up = (uint32_t)(on - graph->edges), down = edge_back(graph, up);
+        link.bw = fmin(link.bw, pcie_bw(on));
+        ends[i] = on->to;
+        if (down == UINT32_MAX)
+            continue;
+        /* Towards the socket the port's own edge comes last, away from it first. */
+        wires[i] = (tdm_nccl_wire){2, {down, i ? back : e}, 0, NULL};
+        wires[1 - i] = (tdm_nccl_wire){2, {i ? e : back, up}, 0, NULL};
+    }
+    uint32_t a = make->node_of[ends[0]], b = make->node_of[ends[1]];
+    wires[0].bw = wires[1].bw = link.bw;
+    if (a != UINT32_MAX && b != UINT32_MAX && a != b)
+        add_pair(make, a, b, link, back == UINT32_MAX ? NULL : wires);
+}
+
 static void add_links(maker *make)
 {
     const tdm_graph *graph = make->graph;
-    for (uint32_t e = 0; e < graph->n_edges; e++) {
-        const tdm_edge *edge = &graph->edges[e];
-        tdm_nccl_link link = {0};
-        if (edge->from > edge->to || !link_of(make, edge, &link))
-            continue;
-        uint32_t ends[2] = {edge->from, edge->to}, back = edge_back(graph, e);
-        tdm_nccl_wire wires[2] = {{1, {e, 0}, 0, NULL}, {1, {back, 0}, 0, NULL}};
-        for (int i = 0; i < 2 && back != UINT32_MAX; i++) {
-            const tdm_edge *on =
-                is_port_of_processor(make, ends[i]) ? edge_to_socket(make, ends[i]) : NULL;
-            if (!on)
-                continue;
-            uint32_t up = (uint32_t)(on - graph->edges), down = edge_back(graph, up);
-            link.bw = fmin(link.bw, pcie_bw(on));
-            ends[i] = on->to;
-            if (down == UINT32_MAX)
-                continue;
-            /* Towards the socket the port's own edge comes last, away from it first. */
-            wires[i] = (tdm_nccl_wire){2, {down, i ? back : e}, 0, NULL};
-            wires[1 - i] = (tdm_nccl_wire){2, {i ? e : back, up}, 0, NULL};
-        }
-        uint32_t a = make->node_of[ends[0]], b = make->node_of[ends[1]];
-        wires[0].bw = wires[1].bw = link.bw;
-        if (a != UINT32_MAX && b != UINT32_MAX && a != b)
-            add_pair(make, a, b, link, back == UINT32_MAX ? NULL : wires);
-    }
+    for (uint32_t w = 0; w < make->n_wanted; w++)
+        for (uint32_t e = graph->first_edge[make->wanted[w]];
+             e < graph->first_edge[make->wanted[w] + 1]; e++)
+            add_edge(make, e);
 }
 
 /* Links sorted by the node they leave. */
@@ -257,8 +258,11 @@ static void number_devices(const tdm_graph *graph, tdm_nccl_view *view)
     for (uint32_t i = 0; i < view->n_of[TDM_NCCL_GPU]; i++) {
         tdm_nccl_node *node = &view->nodes[view->of[TDM_NCCL_GPU][i]];
         const tdm_vertex *vertex = &graph->vertices[node->vertex];
-        for (uint32_t g = 0; g < vertex->index; g++)
-            node->device += graph->vertices[graph->gpus[g]].node == vertex->node;
+        for (uint32_t v = graph->first_of_node[vertex->node];
+             v < graph->first_of_node[vertex->node + 1]; v++) {
+            const tdm_vertex *other = &graph->vertices[graph->by_node[v]];
+            node->device += other->kind == TDM_VERTEX_GPU && other->index < vertex->index;
+        }
     }
 }
 
@@ -291,33 +295,79 @@ static tdm_code check(const tdm_graph *graph, tdm_nccl_view *view, bool with_net
     return TDM_OK;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Adds the vertices of a machine, or (n_nodes) the NVSwitches of none. */
+static void want(maker *make, uint32_t machine, const uint32_t *members, uint32_t n_members,
+                 bool with_network)
+{
+    const tdm_graph *graph = make->graph;
+    for (uint32_t i = graph->first_of_node[machine]; i < graph->first_of_node[machine + 1]; i++) {
+        uint32_t v = graph->by_node[i];
+        tdm_vertex_kind kind = graph->vertices[v].kind;
+        bool wanted =
+            machine < graph->n_nodes ? kind != TDM_VERTEX_SWITCH : kind == TDM_VERTEX_NVSWITCH;
+        wanted &= kind != TDM_VERTEX_NIC || with_network;
+        wanted &= kind != TDM_VERTEX_GPU ||
+                  bsearch(&v, members, n_members, sizeof *members, by_number) != NULL;
+        if (wanted)
+            make->wanted[make->n_wanted++] = v;
+    }
+}
+
+/* Lists the vertices of the view, ascending, and makes room for what they become. */
+static void list_wanted(maker *make, tdm_arena *scratch, const uint32_t *ranks, uint32_t n_ranks,
+                        bool with_network)
+{
+    const tdm_graph *graph = make->graph;
+    const uint32_t *first = graph->first_of_node;
+    uint32_t *members = TDM_ALLOC(scratch, uint32_t, n_ranks + 1);
+    uint32_t *machines = TDM_ALLOC(scratch, uint32_t, n_ranks + 1);
+    uint32_t n_edges = 0, room = first[graph->n_nodes + 1] - first[graph->n_nodes];
+    for (uint32_t i = 0; i < n_ranks; i++) {
+        members[i] = graph->gpus[ranks[i]];
+        machines[i] = graph->vertices[members[i]].node;
+    }
+    qsort(members, n_ranks, sizeof *members, by_number);
+    qsort(machines, n_ranks, sizeof *machines, by_number);
+    for (uint32_t i = 0; i < n_ranks; i++)
+        if (i == 0 || machines[i] != machines[i - 1])
+            room += first[machines[i] + 1] - first[machines[i]];
+    make->wanted = TDM_ALLOC(scratch, uint32_t, room + 1);
+    for (uint32_t i = 0; i < n_ranks; i++)
+        if (i == 0 || machines[i] != machines[i - 1])
+            want(make, machines[i], members, n_ranks, with_network);
+    want(make, graph->n_nodes, members, n_ranks, with_network);
+    qsort(make->wanted, make->n_wanted, sizeof *make->wanted, by_number);
+    for (uint32_t w = 0; w < make->n_wanted; w++)
+        n_edges += graph->first_edge[make->wanted[w] + 1] - graph->first_edge[make->wanted[w]];
+    make->nodes = TDM_ALLOC(make->arena, tdm_nccl_node, 2 * (make->n_wanted + 1));
+    make->links = TDM_ALLOC(make->arena, tdm_nccl_link, 2 * (n_edges + make->n_wanted + 1));
+}
+
 tdm_code tdm_nccl_view_build(tdm_arena *arena, const tdm_graph *graph, const uint32_t *ranks,
                              uint32_t n_ranks, bool with_network, tdm_nccl_view *view,
                              tdm_error *err)
 {
+    tdm_arena scratch = {0};
     maker make = {.arena = arena, .graph = graph};
-    bool *machines = TDM_ALLOC(arena, bool, graph->n_nodes + 1);
-    bool *members = TDM_ALLOC(arena, bool, graph->n_vertices + 1);
-    make.node_of = TDM_ALLOC(arena, uint32_t, graph->n_vertices + 1);
-    make.nodes = TDM_ALLOC(arena, tdm_nccl_node, 2 * (graph->n_vertices + 1));
-    make.links = TDM_ALLOC(arena, tdm_nccl_link, 2 * (graph->n_edges + graph->n_vertices + 1));
-    for (uint32_t i = 0; i < n_ranks; i++) {
-        uint32_t v = graph->gpus[ranks[i]];
-        machines[graph->vertices[v].node] = members[v] = true;
-    }
-    for (uint32_t v = 0; v < graph->n_vertices; v++) {
-        bool wanted = graph->vertices[v].kind != TDM_VERTEX_SWITCH &&
-                      is_wanted(&make, machines, members, v) &&
-                      (with_network || graph->vertices[v].kind != TDM_VERTEX_NIC);
-        make.node_of[v] = UINT32_MAX;
-        if (wanted && !is_port_of_processor(&make, v))
-            make.node_of[v] = add_node(&make, v, kind_of(graph->vertices[v].kind));
-    }
+    make.node_of = TDM_ALLOC(&scratch, uint32_t, graph->n_vertices + 1);
+    memset(make.node_of, 0xff, graph->n_vertices * sizeof *make.node_of);
+    list_wanted(&make, &scratch, ranks, n_ranks, with_network);
+    for (uint32_t w = 0; w < make.n_wanted; w++)
+        if (!is_port_of_processor(&make, make.wanted[w]))
+            make.node_of[make.wanted[w]] =
+                add_node(&make, make.wanted[w], kind_of(graph->vertices[make.wanted[w]].kind));
     add_links(&make);
     for (uint32_t n = 0, n_devices = make.n_nodes; n < n_devices; n++)
         if (make.nodes[n].kind == TDM_NCCL_NIC)
             add_pair(&make, n, add_node(&make, make.nodes[n].vertex, TDM_NCCL_PORT),
                      (tdm_nccl_link){.reach = TDM_NCCL_LOC, .bw = make.nodes[n].bw}, NULL);
+    tdm_arena_free(&scratch);
     tdm_nccl_view built = {0};
     sort_links(&make, &built);
     index_kinds(&make, &built);

@@ -13,7 +13,7 @@ tandem comm dgx-2x8-h100 --against "$scratch/log.csv"
 tandem comm dgx-2x8-h100 --collective all-reduce --against "$scratch/log.csv" --sizes 8
 tandem comm dgx-2x8-h100 --collective all-reduce --against "$scratch/log.csv" --tolerance much
 sed 's/^compute_capability.*//' topologies/devices/h100-80g.yaml >"$scratch/old.yaml"
-sed 's/^device:.*/device: old/' topologies/dgx-2x8-h100.yaml >"$scratch/two.yaml"
+sed 's/^device:.*/device: old/' tests/errors/parts/topology-no-device.yaml >"$scratch/two.yaml"
 tandem comm "$scratch/two.yaml" --collective all-reduce 2>&1 | sed "s#$scratch#SCRATCH#" >&2
 tandem comm dgx-2x8-h100 --collective all-reduce --against "$scratch/log.csv" --tolerance 1% --format csv
 test $? -eq 4 && exit 2
