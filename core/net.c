@@ -99,7 +99,6 @@ tdm_net *tdm_net_new(tdm_arena *arena, const tdm_topology *topology)
     tdm_net *net = TDM_ALLOC(arena, tdm_net, 1);
     net->arena = arena;
     net->topology = topology;
-    net->known.arena = arena;
     for (uint32_t l = 0; topology->graph && l < topology->graph->n_edges; l++)
         net->changed_latency |= topology->links[l].latency_s != topology->graph->edges[l].latency_s;
     return net;

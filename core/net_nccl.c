@@ -38,7 +38,7 @@ static bool build(tdm_net *net, tdm_arena *scratch, const tdm_group *group, tdm_
     for (uint32_t i = 0; i < group->size; i++)
         ranks[i] = tdm_group_member(group, i);
     if (tdm_nccl_comm_build_known(scratch, topology->graph, ranks, group->size, topology->nccl,
-                                  &net->known, comm, err) != TDM_OK) {
+                                  topology->known, comm, err) != TDM_OK) {
         tdm_net_fail(net, err->text);
         return false;
     }

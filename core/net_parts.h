@@ -71,7 +71,6 @@ struct tdm_net {
     uint32_t message_capacity;
     tdm_load *loads; /* of the last transfer */
     uint32_t load_capacity;
-    tdm_nccl_known known;
     bool changed_latency; /* some link has another latency than as wired */
     char error[512];      /* empty: none */
     tdm_net_group *groups[TDM_NET_BUCKETS];

@@ -1,6 +1,8 @@
 /* topology.c: routes by climbing the two branches to their lowest common vertex. */
 #include "topology.h"
 
+#include "nccl/comm.h"
+
 #include <assert.h>
 #include <math.h>
 
@@ -146,5 +148,7 @@ void tdm_topology_of_graph(tdm_arena *arena, const tdm_graph *graph, tdm_topolog
     topology->links = links;
     topology->link_bytes_per_s.value = graph->n_edges ? links[widest].bytes_per_s : 0;
     topology->graph = graph;
+    topology->known = TDM_ALLOC(arena, tdm_nccl_known, 1);
+    topology->known->arena = arena;
     topology->same_gpus = is_on_one_nvswitch(graph);
 }

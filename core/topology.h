@@ -41,6 +41,8 @@ typedef struct tdm_topology {
      * in order, and behind them its vertices where some pass less than their links bring. */
     const tdm_graph *graph;
     const tdm_nccl_settings *nccl;
+    struct tdm_nccl_known *known; /* nodes of the graph that were searched for channels; grows in
+                                   * the topology's arena, for one thread */
     bool same_nodes; /* of the graph: every node is wired as the others, to the same network */
     bool same_gpus;  /* of the graph: all GPUs are on one NVSwitch, none before the others */
     tdm_value link_bytes_per_s;    /* of the GPU's own port: what reports quote */
