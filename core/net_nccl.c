@@ -20,13 +20,6 @@ static tdm_nccl_func func_of(tdm_op_kind kind)
     }
 }
 
-/* What the protocol puts on the wire for a byte. Source: NCCL 2.28.9, src/include/device.h: LL has
- * a flag for every 4 bytes, LL128 8 bytes of 128. */
-static double on_wire(tdm_nccl_proto proto)
-{
-    return proto == TDM_NCCL_LL ? 2 : proto == TDM_NCCL_LL128 ? 128.0 / 120 : 1;
-}
-
 /* ---- groups ---- */
 
 /* The communicator with its places, in scratch. */
@@ -174,11 +167,12 @@ static tdm_transfer transfer_of(tdm_net *net, const tdm_net_group *g, tdm_nccl_f
                                 const tdm_nccl_cost *cost, uint64_t bytes)
 {
     const tdm_net_traffic *traffic = &g->traffic[func][cost->pick.algo];
-    double wire = on_wire(cost->pick.proto), rate = cost->bytes_per_s * cost->ramp;
+    double rate = cost->bytes_per_s * cost->ramp;
+    double on_link = tdm_nccl_link_bytes(cost, (double)bytes);
     tdm_transfer out = {.latency_s = g->launch_s + cost->latency_s};
     tdm_load *loads = tdm_net_room(net, traffic->n_parts);
     for (uint32_t p = 0; p < traffic->n_parts && bytes > 0; p++) {
-        uint64_t on_links = (uint64_t)ceil(traffic->parts[p].share * wire * (double)bytes);
+        uint64_t on_links = (uint64_t)ceil(traffic->parts[p].share * on_link);
         loads[out.n_loads++] =
             (tdm_load){traffic->parts[p].path, on_links, (double)on_links / ((double)bytes / rate)};
     }
@@ -268,10 +262,9 @@ static tdm_transfer uneven(tdm_net *net, tdm_net_group *g, const tdm_collective_
     uint64_t even = (uint64_t)ceil(per_message * call->group.size);
     if (tdm_nccl_time(&g->comm, TDM_NCCL_ALL_TO_ALL, even, &cost, NULL) != TDM_OK)
         return (tdm_transfer){0}; /* of one rank: does not occur */
-    double wire = on_wire(cost.pick.proto);
     double seconds = (double)even / (cost.bytes_per_s * cost.ramp);
     for (uint32_t c = 0; c < g->n_classes; c++) {
-        loads[c].bytes = (uint64_t)ceil((double)loads[c].bytes * wire);
+        loads[c].bytes = (uint64_t)ceil(tdm_nccl_link_bytes(&cost, (double)loads[c].bytes));
         loads[c].max_bytes_per_s = loads[c].bytes > 0 ? (double)loads[c].bytes / seconds : INFINITY;
     }
     return (tdm_transfer){g->n_classes, loads,

@@ -72,11 +72,6 @@ void tdm_topology_of_graph(tdm_arena *arena, const tdm_graph *graph, tdm_topolog
  * the two share no plane or the route is longer than TDM_ROUTE_MAX. */
 bool tdm_topology_route(const tdm_topology *topology, uint32_t src, uint32_t dst, tdm_route *route);
 
-static inline uint32_t tdm_topology_folded_gpu(const tdm_topology *topology, uint32_t gpu)
-{
-    return topology->gpu_stand_in ? topology->gpu_stand_in[gpu] : gpu;
-}
-
 /* True when every route is exactly one up-link and one down-link of one plane of depth 1. */
 bool tdm_topology_is_single_switch(const tdm_topology *topology);
 

@@ -192,7 +192,7 @@ static tdm_code find_device(tdm_arena *arena, const char *data, const char *path
 static tdm_code read_fabric(tdm_arena *arena, const char *data, const char *path, tdm_node *root,
                             const tdm_node *nodes, tdm_topology_file *out, tdm_error *err)
 {
-    loaded file;
+    loaded file = {0};
     tdm_device device;
     bool has_device = false;
     tdm_code code = load(arena, root, nodes, &file, err);

@@ -28,8 +28,7 @@ static uint32_t add_flows(const tdm_nccl_operation *operation, tdm_shared_flow *
 {
     const tdm_nccl_traffic *traffic = traffic_of(operation);
     const tdm_nccl_cost *cost = &operation->cost;
-    double bytes =
-        (double)operation->bytes * tdm_nccl_protocol_wire(cost->pick.proto) / cost->efficiency;
+    double bytes = tdm_nccl_link_bytes(cost, (double)operation->bytes);
     double transfer_s = (double)operation->bytes / (cost->bytes_per_s * cost->ramp);
     double start_s = operation->issued_s + operation->launch_s + cost->latency_s;
     if (operation->bytes == 0) {

@@ -16,12 +16,6 @@ double tdm_nccl_nvls_bw(const tdm_nccl_case *it, double inter_factor, double per
     return it->func == TDM_NCCL_ALL_REDUCE ? bw * it->comm->n_ranks / it->n_steps : bw;
 }
 
-double tdm_nccl_nvls_wire_bytes(const tdm_nccl_case *it)
-{
-    double n = it->comm->min_local;
-    return it->func == TDM_NCCL_ALL_REDUCE ? (n + 1) / n : 1;
-}
-
 void tdm_nccl_load_nvls(tdm_nccl_loads *loads, uint32_t place)
 {
     tdm_nccl_func func = tdm_nccl_loads_func(loads);

@@ -7,10 +7,6 @@
 /* GB/s of the algorithm; per_channel caps a head's share, INFINITY: nothing does. */
 double tdm_nccl_nvls_bw(const tdm_nccl_case *it, double inter_factor, double per_channel);
 
-/* Each GPU's link carries the buffer once each way, and the head's share a second time: the same
- * charge that the search makes. */
-double tdm_nccl_nvls_wire_bytes(const tdm_nccl_case *it);
-
 /* One node: the switch adds what comes up from all GPUs and gives each head its part; each head
  * sends its part up and the switch gives it to all. Up and down as the function has both halves or
  * one. */

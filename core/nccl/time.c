@@ -25,7 +25,6 @@ static void p2p_parts(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t by
             bw = comm->network_bw;
         tdm_nccl_p2p_choose(comm, bytes, over_network, &cost->pick);
         cost->bytes_per_s = bw * 1e9;
-        cost->wire_bytes = 1;
         *steps = 0;
     } else {
         double sent = (n - 1) / n;
@@ -36,7 +35,6 @@ static void p2p_parts(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t by
         cost->pick.n_channels =
             channels < comm->p2p_channels ? (uint32_t)channels : comm->p2p_channels;
         cost->bytes_per_s = tdm_nccl_p2p_bw(comm, share_out) / sent * 1e9;
-        cost->wire_bytes = sent;
         *steps = n - 1;
     }
     cost->latency_s = 1e-6 * p2p_latency_us(comm, cost->pick.proto, over_network);
@@ -44,9 +42,11 @@ static void p2p_parts(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t by
         cost->bytes_per_s /= 2;
 }
 
-double tdm_nccl_protocol_wire(tdm_nccl_proto proto)
+double tdm_nccl_link_bytes(const tdm_nccl_cost *cost, double bytes)
 {
-    return proto == TDM_NCCL_LL ? 2 : proto == TDM_NCCL_LL128 ? 128.0 / 120 : 1;
+    tdm_nccl_proto proto = cost->pick.proto;
+    double wire = proto == TDM_NCCL_LL ? 2 : proto == TDM_NCCL_LL128 ? 128.0 / 120 : 1;
+    return bytes * wire / cost->efficiency;
 }
 
 static void coll_parts(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t bytes,
@@ -63,7 +63,6 @@ static void coll_parts(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t b
     cost->bytes_per_s = transfer_us > 0 ? (double)bytes / transfer_us * 1e6
                                         : 1e9 * comm->bw[func][pick->algo][pick->proto];
     cost->latency_s = 1e-6 * (pick->predicted_us - transfer_us);
-    cost->wire_bytes = algorithm->wire_bytes(&it) * tdm_nccl_protocol_wire(pick->proto);
     *steps = pick->algo == TDM_NCCL_RING && func != TDM_NCCL_BROADCAST && func != TDM_NCCL_REDUCE
                  ? it.n_steps
                  : 0;
@@ -106,8 +105,6 @@ void tdm_nccl_time_ramp(const tdm_nccl_comm *comm, uint64_t bytes, double steps,
     cost->bytes_per_s *= cost->efficiency;
     if (bytes > 0 && ramp->half_bytes > 0)
         cost->ramp = 1 / (1 + pow(ramp->half_bytes / x, ramp->power));
-    cost->channel_bytes_per_s =
-        cost->bytes_per_s * cost->wire_bytes / (cost->pick.n_channels ? cost->pick.n_channels : 1);
     cost->time_s = cost->latency_s + (double)bytes / (cost->bytes_per_s * cost->ramp);
 }
 

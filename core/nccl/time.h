@@ -16,10 +16,8 @@ typedef struct tdm_nccl_cost {
     double latency_s;   /* of the steps; the site's launch floor is not in it */
     double bytes_per_s; /* of the buffer, at full speed */
     double ramp;        /* share of it that is reached at this size */
-    double wire_bytes;  /* per byte of the buffer, on the busiest link of a GPU, each direction */
     double efficiency;  /* bytes_per_s over what NCCL's tables say, as measured */
-    double channel_bytes_per_s; /* what one channel puts on its link at most, protocol included */
-    double time_s;              /* latency_s + bytes / (bytes_per_s x ramp) */
+    double time_s;      /* latency_s + bytes / (bytes_per_s x ramp) */
 } tdm_nccl_cost;
 
 /* The cost of one operation. bytes as nccl-tests counts them: the whole buffer of a rank, for
@@ -33,9 +31,11 @@ tdm_code tdm_nccl_time(const tdm_nccl_comm *comm, tdm_nccl_func func, uint64_t b
 void tdm_nccl_time_ramp(const tdm_nccl_comm *comm, uint64_t bytes, double steps,
                         const tdm_nccl_ramp *ramp, tdm_nccl_cost *cost);
 
-/* Bytes on the wire for one of payload. Source: NCCL 2.28.9, src/device/prims_ll.h (half are flags)
- * and prims_ll128.h (8 of 128). */
-double tdm_nccl_protocol_wire(tdm_nccl_proto proto);
+/* What so many bytes of payload come to on a link, as engines count its rate: with the protocol's
+ * flags, and less where measurements found the operation faster than NCCL's tables (more where
+ * slower), so that operations which alone fill a link take twice as long together. Source of the
+ * flags: NCCL 2.28.9, src/include/device.h: LL has one for every 4 bytes, LL128 8 bytes of 128. */
+double tdm_nccl_link_bytes(const tdm_nccl_cost *cost, double bytes);
 
 /* What one operation takes on top: the site's launch floor, or the default of its GPUs. */
 double tdm_nccl_launch_s(const tdm_nccl_comm *comm);

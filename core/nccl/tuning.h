@@ -30,8 +30,6 @@ typedef struct tdm_nccl_algorithm {
     double (*bandwidth)(const tdm_nccl_case *it);
     /* us without base_us */
     double (*latency)(const tdm_nccl_case *it);
-    /* Bytes on the busiest directed link of a GPU for each byte of the buffer. */
-    double (*wire_bytes)(const tdm_nccl_case *it);
     /* Puts a call's bytes on the links: for every byte of the buffer, over all channels. */
     void (*load)(tdm_nccl_loads *loads);
 } tdm_nccl_algorithm;

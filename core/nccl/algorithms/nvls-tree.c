@@ -41,6 +41,5 @@ const tdm_nccl_algorithm tdm_nccl_algorithm_nvls_tree = {
     .graph = tdm_nccl_nvls_graph,
     .bandwidth = bandwidth,
     .latency = latency,
-    .wire_bytes = tdm_nccl_nvls_wire_bytes,
     .load = load,
 };

@@ -29,6 +29,5 @@ const tdm_nccl_algorithm tdm_nccl_algorithm_nvls = {
     .graph = tdm_nccl_nvls_graph,
     .bandwidth = bandwidth,
     .latency = latency,
-    .wire_bytes = tdm_nccl_nvls_wire_bytes,
     .load = load,
 };

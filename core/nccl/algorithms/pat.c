@@ -26,11 +26,6 @@ static double latency(const tdm_nccl_case *it)
     return floor(log2(it->comm->n_nodes)) * it->inter_us / 3.5 + 2.8 * it->comm->n_ranks;
 }
 
-static double wire_bytes(const tdm_nccl_case *it)
-{
-    return (it->comm->n_ranks - 1.0) / it->comm->n_ranks;
-}
-
 /* Step k goes to the rank 2^k on, with as many parts as it has gathered so far. */
 static void load(tdm_nccl_loads *loads)
 {
@@ -52,6 +47,5 @@ const tdm_nccl_algorithm tdm_nccl_algorithm_pat = {
     .graph = graph,
     .bandwidth = bandwidth,
     .latency = latency,
-    .wire_bytes = wire_bytes,
     .load = load,
 };

@@ -43,11 +43,6 @@ static double latency(const tdm_nccl_case *it)
            n_inter * it->inter_us;
 }
 
-static double wire_bytes(const tdm_nccl_case *it)
-{
-    return (double)it->n_steps / it->comm->n_ranks;
-}
-
 /* One channel: node after node, each from the GPU that receives to the one that sends. A broadcast
  * does not come back to its root, a reduction does not leave it; both pass all of the buffer. */
 static void load_channel(tdm_nccl_loads *loads, uint32_t channel, double share)
@@ -100,6 +95,5 @@ const tdm_nccl_algorithm tdm_nccl_algorithm_ring = {
     .graph = graph,
     .bandwidth = bandwidth,
     .latency = latency,
-    .wire_bytes = wire_bytes,
     .load = load,
 };

@@ -38,12 +38,6 @@ static double latency(const tdm_nccl_case *it)
                 floor(log2(comm->n_nodes)) * it->inter_us);
 }
 
-static double wire_bytes(const tdm_nccl_case *it)
-{
-    (void)it;
-    return 2; /* up once and down once */
-}
-
 static const tdm_nccl_graph *tree_of(const tdm_nccl_place *place)
 {
     return &place->tree;
@@ -76,6 +70,5 @@ const tdm_nccl_algorithm tdm_nccl_algorithm_tree = {
     .graph = graph,
     .bandwidth = bandwidth,
     .latency = latency,
-    .wire_bytes = wire_bytes,
     .load = load,
 };
