@@ -34,7 +34,8 @@ static tdm_code write_files(tdm_arena *arena, const tdm_publish_options *a, cons
     sigset_t before;
     tdm_output_hold_signals(&before);
     tdm_code code = tdm_output_open(arena, folder, output, err);
-    if (code == TDM_OK && !result->scenario.pass_times.given && !result->run.device)
+    if (code == TDM_OK && !result->scenario.pass_times.given && !result->run.device &&
+        !result->machine.topology->cores)
         code = tdm_sim_write_platform(&result->step.plan, result->machine.topology,
                                       tdm_output_add(arena, output, "platform.xml"), err);
     if (code == TDM_OK && o->repeat)

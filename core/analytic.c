@@ -1,7 +1,7 @@
 /* analytic.c: list scheduling over the plan: every communication op takes the time it has on idle
  * links. A work list of ranks; each rank's walker goes on until it blocks; a communication op ends
  * when all members' turns have come. */
-#include "engine.h"
+#include "cores.h"
 #include "fold.h"
 
 #include <assert.h>
@@ -279,6 +279,8 @@ static void init(engine *e, const tdm_costs *costs, tdm_trace *trace)
 tdm_code tdm_analytic_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
                           tdm_trace *trace, tdm_error *err)
 {
+    if (machine->topology->cores)
+        return tdm_cores_run(arena, plan, machine, "analytic", trace, err);
     tdm_arena scratch = {0};
     tdm_topology topology;
     tdm_code code = tdm_topology_fold(&scratch, machine->topology, &plan->mesh, &topology, err);

@@ -29,6 +29,8 @@ typedef struct tdm_fabric {
     /* The machine as it is wired; device: its GPUs, NULL: not known. */
     tdm_graph (*graph)(tdm_arena *arena, const void *spec, const tdm_device *device,
                        const char *name);
+    /* NULL, or what ranks share that are threads of one processor. */
+    const tdm_cores *(*cores)(tdm_arena *arena, const void *spec);
 } tdm_fabric;
 
 extern const tdm_fabric *const tdm_fabrics[]; /* NULL-terminated, generated, by name */

@@ -1,4 +1,5 @@
 /* net.c: paths, and the algorithms on bare planes of links. */
+#include "cores.h"
 #include "net_parts.h"
 
 #include <math.h>
@@ -214,6 +215,9 @@ tdm_transfer tdm_net_collective(tdm_net *net, tdm_op_kind kind, const tdm_collec
 {
     if (call->group.size < 2)
         return (tdm_transfer){0};
+    if (net->topology->cores)
+        return (tdm_transfer){.latency_s = tdm_cores_transfer_s(
+                                  net->topology->cores, kind, call->group.size, call->bytes)};
     return net->topology->graph ? tdm_net_nccl_collective(net, kind, call)
                                 : plane_collective(net, kind, call);
 }
@@ -222,6 +226,9 @@ tdm_transfer tdm_net_message(tdm_net *net, uint32_t src, uint32_t dst, uint64_t 
 {
     if (src == dst)
         return (tdm_transfer){0};
+    if (net->topology->cores)
+        return (tdm_transfer){.latency_s = tdm_cores_transfer_s(net->topology->cores, TDM_OP_RECV,
+                                                                2, bytes)};
     return net->topology->graph ? tdm_net_nccl_message(net, src, dst, bytes)
                                 : plane_message(net, src, dst, bytes);
 }
@@ -238,6 +245,8 @@ double tdm_net_collective_s(tdm_net *net, tdm_op_kind kind, tdm_group group, uin
 {
     if (group.size < 2)
         return 0;
+    if (net->topology->cores)
+        return tdm_cores_transfer_s(net->topology->cores, kind, group.size, bytes);
     if (net->topology->graph)
         return tdm_net_nccl_collective_s(net, kind, group, bytes);
     const tdm_collective_call call = {.topology = net->topology, .group = group, .bytes = bytes};
@@ -248,6 +257,8 @@ double tdm_net_message_s(tdm_net *net, uint32_t src, uint32_t dst, uint64_t byte
 {
     if (src == dst)
         return 0;
+    if (net->topology->cores)
+        return tdm_cores_transfer_s(net->topology->cores, TDM_OP_RECV, 2, bytes);
     if (net->topology->graph)
         return tdm_net_nccl_message_s(net, src, dst, bytes);
     return seconds_of(net, plane_message(net, src, dst, bytes));

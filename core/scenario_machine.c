@@ -155,7 +155,7 @@ static const char *find_device_path(tdm_scenario_loader *loader)
 static void check_capability(tdm_scenario_loader *loader)
 {
     const tdm_topology *topology = &loader->scenario->topology;
-    for (uint32_t g = 0; g < topology->n_gpus; g++)
+    for (uint32_t g = 0; g < topology->n_gpus && !topology->cores; g++)
         if (topology->graph->vertices[topology->graph->gpus[g]].sm == 0) {
             tdm_node_error_at(loader->document, "topology", loader->err,
                               "the compute capability of the GPUs of %s is not known, on which "

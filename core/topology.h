@@ -27,6 +27,18 @@ typedef struct tdm_plane {
     const uint32_t *down;  /* [n_vertices] link from the parent */
 } tdm_plane;
 
+/* Ranks that are threads and share the cores of a processor, as the host device runs them. */
+typedef struct tdm_cores {
+    uint32_t n_cores;
+    double slice_s; /* a thread keeps its core so long while others are ready to run */
+    double turn_s;  /* core time of going from one op of a stream to the next */
+    /* Core time of letting a thread go on that waited, of whoever wakes it and its own together. */
+    double switch_s;
+    double wake_s;             /* until a thread goes on that is woken while a core is idle */
+    double copy_bytes_per_s;   /* by one core from another thread's buffer: bytes written */
+    double reduce_bytes_per_s; /* by one core, of several threads' buffers: bytes read */
+} tdm_cores;
+
 typedef struct tdm_topology {
     const char *name;
     const char *description;
@@ -41,6 +53,7 @@ typedef struct tdm_topology {
      * in order, and behind them its vertices where some pass less than their links bring. */
     const tdm_graph *graph;
     const tdm_nccl_settings *nccl;
+    const tdm_cores *cores; /* NULL: every rank is a GPU */
     struct tdm_nccl_known *known; /* nodes of the graph that were searched for channels; grows in
                                    * the topology's arena, for one thread */
     bool same_nodes; /* of the graph: every node is wired as the others, to the same network */

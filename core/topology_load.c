@@ -210,7 +210,8 @@ static tdm_code read_fabric(tdm_arena *arena, const char *data, const char *path
         .fabric = file.fabric->name,
         .even_network = true, /* a fabric's own joins all adapters in one switch */
         .grade = file.common->grade > (int)grade ? (tdm_grade)file.common->grade : grade,
-        .graph = file.fabric->graph(arena, file.spec, has_device ? &device : NULL, name)};
+        .graph = file.fabric->graph(arena, file.spec, has_device ? &device : NULL, name),
+        .cores = file.fabric->cores ? file.fabric->cores(arena, file.spec) : NULL};
     out->graph.site = file.site;
     return TDM_OK;
 }
@@ -264,9 +265,10 @@ tdm_code tdm_topology_load(tdm_arena *arena, const char *data, const char *path,
                                .device_name = file->device_name,
                                .grade = file->grade,
                                .nccl = settings,
+                               .cores = file->cores,
                                .same_nodes = file->graph.n_nodes == 1 || file->even_network};
     topology->link_bytes_per_s.grade = file->grade;
-    tdm_grade measured = grade_of_communication(&file->graph);
+    tdm_grade measured = file->cores ? file->grade : grade_of_communication(&file->graph);
     topology->grade = measured > file->grade ? measured : file->grade;
     tdm_topology_of_graph(arena, &file->graph, topology);
     return TDM_OK;

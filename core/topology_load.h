@@ -16,6 +16,7 @@ typedef struct tdm_topology_file {
     bool even_network;       /* joins all pairs of nodes alike */
     tdm_grade grade;         /* worst of the file's numbers and shape, and its node's */
     tdm_graph graph;
+    const tdm_cores *cores; /* NULL: every rank is a GPU */
 } tdm_topology_file;
 
 /* Reads a topology as a graph. data: the folder that holds topologies/ and topologies/devices/,

@@ -2,6 +2,7 @@
  * the trace. */
 #include "child.h"
 #include "conductor.h"
+#include "core/cores.h"
 #include "core/fold.h"
 #include "network.h"
 #include "platform.h"
@@ -147,6 +148,8 @@ tdm_code tdm_sim_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *
     if (machine->topology->n_gpus < world)
         return tdm_error_add(err, TDM_E_INVALID, "topology %s has %u GPUs, the plan needs %u",
                              machine->topology->name, machine->topology->n_gpus, world);
+    if (machine->topology->cores) /* no links to simulate: cores are what is shared */
+        return tdm_cores_run(arena, plan, machine, "sim", trace, err);
     tdm_topology topology;
     tdm_sites sites;
     tdm_platform own;
