@@ -1,5 +1,6 @@
 /* absent.c: stands in for the host device where OpenBLAS is not installed. */
 #include "host/host.h"
+#include "host/machine.h"
 
 #include <math.h>
 
@@ -84,4 +85,29 @@ tdm_code tdm_host_dump_write(tdm_host_dump *dump, const tdm_host *host, const ch
     (void)host;
     (void)folder;
     return tdm_host_check(NULL, err);
+}
+
+tdm_code tdm_host_measure(tdm_arena *arena, bool quick, tdm_host_machine *machine, tdm_error *err)
+{
+    (void)arena;
+    (void)quick;
+    (void)machine;
+    return tdm_error_add(err, TDM_E_INVALID, "%s", tdm_host_absent());
+}
+
+uint32_t tdm_host_n_cores(void)
+{
+    return 1;
+}
+
+tdm_host_reading tdm_host_read_load(void)
+{
+    return (tdm_host_reading){0};
+}
+
+double tdm_host_other_load(const tdm_host_reading *before, const tdm_host_reading *after)
+{
+    (void)before;
+    (void)after;
+    return 0;
 }

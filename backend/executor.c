@@ -22,7 +22,7 @@ typedef struct exec_stream {
     bool started;
     pthread_cond_t issued, moved; /* n_issued grew; n_done grew */
     uint32_t n_issued, n_done;
-    uint32_t n_waiting; /* for n_done */
+    uint32_t wanted; /* the least n_done that somebody waits for */
 } exec_stream;
 
 struct exec_rank {
@@ -114,10 +114,10 @@ static void fail(executor *e, tdm_code code, const tdm_error *what)
 static bool await(exec_stream *s, uint32_t number)
 {
     const executor *e = s->rank->e;
-    s->n_waiting++;
-    while (s->n_done < number && !atomic_load(&e->failed))
+    while (s->n_done < number && !atomic_load(&e->failed)) {
+        s->wanted = number < s->wanted ? number : s->wanted;
         pthread_cond_wait(&s->moved, &s->rank->mutex);
-    s->n_waiting--;
+    }
     return s->n_done >= number;
 }
 
@@ -152,10 +152,12 @@ static void publish(exec_stream *s, uint32_t op, const tdm_exec_op *done)
     exec_rank *rank = s->rank;
     rank->done_s[op] = done->done_s;
     pthread_mutex_lock(&rank->mutex);
-    s->n_done++;
-    if (s->n_waiting > 0)
-        pthread_cond_broadcast(&s->moved);
+    bool tell = ++s->n_done >= s->wanted;
+    if (tell)
+        s->wanted = UINT32_MAX; /* who still waits says so again */
     pthread_mutex_unlock(&rank->mutex);
+    if (tell) /* those who wake up find the mutex free */
+        pthread_cond_broadcast(&s->moved);
 }
 
 /* False without a message: the transport was stopped, since another thread failed. */
@@ -259,8 +261,8 @@ static void *host_main(void *argument)
         exec_stream *s = &rank->streams[p->stream[op]];
         pthread_mutex_lock(&rank->mutex);
         s->n_issued++;
-        pthread_cond_signal(&s->issued);
         pthread_mutex_unlock(&rank->mutex);
+        pthread_cond_signal(&s->issued);
     }
     return NULL;
 }
@@ -276,6 +278,7 @@ static bool start_rank(exec_rank *rank)
     for (uint32_t s = 0; s < TDM_N_STREAMS; s++) {
         exec_stream *stream = &rank->streams[s];
         stream->n_issued = stream->n_done = 0;
+        stream->wanted = UINT32_MAX;
         if (rank->program->n_on_stream[s] == 0)
             continue;
         if (pthread_create(&stream->thread, how, stream_main, stream) != 0)

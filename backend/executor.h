@@ -86,6 +86,11 @@ typedef struct tdm_exec_transport {
     tdm_code (*begin_step)(void *self, struct timespec *origin, tdm_error *err);
 } tdm_exec_transport;
 
+/* Sum, or the largest, of n stretches of `count` numbers, in their order, into n_out others, which
+ * may be the same ones. */
+void tdm_exec_reduce(const float *const *in, uint32_t n, uint64_t count, bool largest,
+                     float *const *out, uint32_t n_out);
+
 /* Ranks as threads of this process. */
 tdm_code tdm_threads_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
                           tdm_exec_transport *transport, tdm_error *err);

@@ -16,6 +16,8 @@ typedef struct meeting {
     uint64_t n_met; /* times that all have come together */
     double latest_s, result_s;
     const tdm_exec_transfer **brought; /* [n_members] */
+    const float **in;                  /* [n_members][n_members] what each adds up, and where to */
+    float **out;
     pthread_mutex_t mutex;
     pthread_cond_t all_here;
 } meeting;
@@ -37,8 +39,10 @@ static bool meet(threads *t, meeting *m, double ready_s, double *latest_s)
     if (++m->n_arrived == m->n_members) {
         m->n_arrived = 0;
         m->n_met++;
-        m->result_s = m->latest_s;
-        pthread_cond_broadcast(&m->all_here);
+        m->result_s = *latest_s = m->latest_s;
+        pthread_mutex_unlock(&m->mutex);
+        pthread_cond_broadcast(&m->all_here); /* those who wake up find the mutex free */
+        return true;
     }
     while (m->n_met == number && !atomic_load(&t->stopped))
         pthread_cond_wait(&m->all_here, &m->mutex);
@@ -60,22 +64,40 @@ static range shard_of(uint64_t count, uint32_t n, uint32_t i)
     return (range){from < count ? from : count, to < count ? to : count};
 }
 
-/* Sum or largest of one shard over the members, in their order; each number is read from all before
- * `to_all` writes it. */
-static void reduce_shard(const meeting *m, uint32_t segment, range r, bool largest, float *out,
-                         bool to_all)
+void tdm_exec_reduce(const float *const *in, uint32_t n, uint64_t count, bool largest,
+                     float *const *out, uint32_t n_out)
 {
-    for (uint64_t i = r.from; i < r.to; i++) {
-        float sum = m->brought[0]->segments[segment].in[i];
-        for (uint32_t k = 1; k < m->n_members; k++) {
-            float value = m->brought[k]->segments[segment].in[i];
-            sum = !largest ? sum + value : value > sum ? value : sum;
+    enum { BLOCK = 1024 }; /* stays in the nearest cache */
+    float sum[BLOCK];
+    for (uint64_t from = 0; from < count; from += BLOCK) {
+        size_t length = count - from < BLOCK ? (size_t)(count - from) : BLOCK;
+        memcpy(sum, in[0] + from, length * sizeof *sum);
+        for (uint32_t k = 1; k < n; k++) {
+            const float *other = in[k] + from;
+            if (largest)
+                for (size_t i = 0; i < length; i++)
+                    sum[i] = other[i] > sum[i] ? other[i] : sum[i];
+            else
+                for (size_t i = 0; i < length; i++)
+                    sum[i] += other[i];
         }
-        for (uint32_t k = 0; to_all && k < m->n_members; k++)
-            m->brought[k]->segments[segment].out[i] = sum;
-        if (!to_all)
-            out[i - r.from] = sum;
+        for (uint32_t k = 0; k < n_out; k++)
+            memcpy(out[k] + from, sum, length * sizeof *sum);
     }
+}
+
+/* One shard over all members, for one of them or for all. */
+static void reduce_shard(const meeting *m, uint32_t me, uint32_t segment, range r, bool largest,
+                         float *own, bool to_all)
+{
+    const float **in = m->in + (size_t)me * m->n_members;
+    float **out = m->out + (size_t)me * m->n_members;
+    for (uint32_t k = 0; k < m->n_members; k++) {
+        in[k] = m->brought[k]->segments[segment].in + r.from;
+        out[k] = m->brought[k]->segments[segment].out + (to_all ? r.from : 0);
+    }
+    tdm_exec_reduce(in, m->n_members, r.to - r.from, largest, to_all ? out : &own,
+                    to_all ? m->n_members : 1);
 }
 
 static void gather(const meeting *m, uint32_t segment, uint32_t me)
@@ -119,10 +141,10 @@ static void move(const meeting *m, tdm_op_kind kind, uint32_t me)
         range r = shard_of(segment->count, m->n_members, me);
         switch (kind) {
         case TDM_OP_ALL_REDUCE:
-            reduce_shard(m, s, r, mine->largest, NULL, true);
+            reduce_shard(m, me, s, r, mine->largest, NULL, true);
             break;
         case TDM_OP_REDUCE_SCATTER:
-            reduce_shard(m, s, r, mine->largest, segment->out, false);
+            reduce_shard(m, me, s, r, mine->largest, segment->out, false);
             break;
         case TDM_OP_ALL_GATHER:
             gather(m, s, me);
@@ -200,6 +222,8 @@ static meeting *find_meeting(tdm_arena *arena, threads *t, tdm_comm_id id)
         m->id = id.id;
         m->n_members = id.n_members;
         m->brought = TDM_ALLOC(arena, const tdm_exec_transfer *, id.n_members);
+        m->in = TDM_ALLOC(arena, const float *, (size_t)id.n_members *id.n_members);
+        m->out = TDM_ALLOC(arena, float *, (size_t)id.n_members *id.n_members);
         pthread_mutex_init(&m->mutex, NULL);
         pthread_cond_init(&m->all_here, NULL);
     }

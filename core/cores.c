@@ -17,7 +17,8 @@ enum { ISSUE = TDM_N_STREAMS, N_THREADS }; /* of a rank: its streams, and one th
 typedef struct thread {
     struct thread *next; /* in the queue of ready threads */
     uint32_t rank, stream;
-    uint32_t n_done; /* ops */
+    uint32_t n_done;    /* ops */
+    uint32_t next_wait; /* of its op: those before are over */
     phase phase;
     bool asleep;
     double left_s;  /* of its burst */
@@ -47,7 +48,7 @@ typedef struct engine {
     meeting ***seats;   /* [world][users of the role's program] */
     meeting **meetings; /* [n_meetings] */
     uint32_t n_meetings;
-    core *on; /* [n_cores] */
+    core *on;       /* [n_cores] */
     thread *ready;  /* a list */
     double least_s; /* core time used by the thread that got a core last */
     double now_s;
@@ -161,27 +162,43 @@ static void wake(engine *e, thread *t, phase next)
 
 /* ---- ops ---- */
 
-/* Whether the stream's thread is at an op that was issued, with all it waits for done. */
-static bool may_take(const engine *e, const thread *t)
+/* Whether nothing is left to wait for before the stream's next op; what is not over is waited for
+ * one by one, as next_wait says. */
+static bool may_take(const engine *e, thread *t)
 {
     const tdm_program *p = program_of(e, t->rank);
     if (t->n_done == p->n_on_stream[t->stream])
         return false;
     uint32_t op = p->on_stream[t->stream][t->n_done];
-    bool goes = op < thread_of(e, t->rank, ISSUE)->n_done;
-    for (uint32_t w = p->first_wait[op]; goes && w < p->first_wait[op + 1]; w++)
-        goes = thread_of(e, t->rank, p->waits[w].stream)->n_done >= p->waits[w].number;
-    return goes;
+    if (op >= thread_of(e, t->rank, ISSUE)->n_done)
+        return false;
+    for (; p->first_wait[op] + t->next_wait < p->first_wait[op + 1]; t->next_wait++) {
+        const tdm_program_wait *wait = &p->waits[p->first_wait[op] + t->next_wait];
+        if (thread_of(e, t->rank, wait->stream)->n_done < wait->number)
+            return false;
+    }
+    return true;
 }
 
-/* Wakes streams of the rank that may have waited for an op to end, or to be issued. */
+/* Whether what the sleeping thread waits for is over. */
+static bool is_called(const engine *e, const thread *t)
+{
+    const tdm_program *p = program_of(e, t->rank);
+    if (!t->asleep || t->phase != PHASE_TAKE || t->n_done == p->n_on_stream[t->stream])
+        return false;
+    uint32_t op = p->on_stream[t->stream][t->n_done], wait = p->first_wait[op] + t->next_wait;
+    if (op >= thread_of(e, t->rank, ISSUE)->n_done)
+        return false;
+    return wait == p->first_wait[op + 1] ||
+           thread_of(e, t->rank, p->waits[wait].stream)->n_done >= p->waits[wait].number;
+}
+
+/* Wakes streams of the rank that waited for an op to end, or to be issued. */
 static void tell(engine *e, uint32_t rank)
 {
-    for (uint32_t s = 0; s < TDM_N_STREAMS; s++) {
-        thread *t = thread_of(e, rank, s);
-        if (t->asleep && t->phase == PHASE_TAKE && may_take(e, t))
-            wake(e, t, PHASE_TAKE);
-    }
+    for (uint32_t s = 0; s < TDM_N_STREAMS; s++)
+        if (is_called(e, thread_of(e, rank, s)))
+            wake(e, thread_of(e, rank, s), PHASE_TAKE);
 }
 
 static meeting *meeting_of(engine *e, uint32_t rank, const tdm_program *p, uint32_t op)
@@ -222,6 +239,7 @@ static void finish(engine *e, thread *t, uint32_t op)
 {
     e->trace->ranks[t->rank].spans[op] = (tdm_span){t->start_s, e->now_s};
     t->n_done++;
+    t->next_wait = 0;
     t->phase = PHASE_TAKE;
     t->left_s = e->cores->turn_s;
     tell(e, t->rank);
@@ -346,10 +364,9 @@ static tdm_code report_stuck(const engine *e, tdm_error *err)
             const tdm_program *p = program_of(e, rank);
             const thread *t = thread_of(e, rank, s);
             if (t->n_done < p->n_on_stream[s])
-                return tdm_error_add(err, TDM_E_INTERNAL,
-                                     "deadlock: rank %u never ends '%s' on stream %s", rank,
-                                     p->ops[p->on_stream[s][t->n_done]].op->name,
-                                     tdm_stream_name((tdm_stream)s));
+                return tdm_error_add(
+                    err, TDM_E_INTERNAL, "deadlock: rank %u never ends '%s' on stream %s", rank,
+                    p->ops[p->on_stream[s][t->n_done]].op->name, tdm_stream_name((tdm_stream)s));
         }
     return TDM_OK;
 }

@@ -1,5 +1,7 @@
-/* cost.c: roofline cost of compute ops. */
+/* cost.c: compute ops as measured, where they were, else by the roofline. */
 #include "cost.h"
+
+#include "rates.h"
 
 #include <assert.h>
 #include <math.h>
@@ -30,6 +32,10 @@ static double result_bytes(const tdm_plan *plan, const tdm_op *op)
 static double gemm(const tdm_device *device, const tdm_plan *plan, const tdm_op *op, double flops)
 {
     double m = (double)op->u.gemm.m, n = (double)op->u.gemm.n, k = (double)op->u.gemm.k;
+    double rate =
+        op->u.gemm.batch > 1 ? 0 : tdm_rate_product(device, tdm_product_way_of(op), false, m, n, k);
+    if (rate > 0)
+        return flops / rate;
     double bytes = ((m * k + k * n) * tdm_dtype_bytes(op->dtype) + m * n * result_bytes(plan, op)) *
                    op->u.gemm.batch;
     return roofline(device, op->dtype, flops, device->gemm_efficiency.value, bytes);
@@ -42,6 +48,12 @@ static double grouped(const tdm_device *device, const tdm_plan *plan, double tok
     double n = (double)op->u.grouped.n, k = (double)op->u.grouped.k;
     double n_local = (double)plan->model.num_experts / plan->mesh.ep;
     double flops = 2.0 * tokens * n * k;
+    double rows = fmax(tokens / n_local, 1);
+    double rate = op->u.grouped.rows_inner
+                      ? tdm_rate_product(device, TDM_WGRAD, true, k, n, rows)
+                      : tdm_rate_product(device, tdm_product_way_of(op), true, rows, n, k);
+    if (rate > 0)
+        return flops / rate;
     double matrix_bytes =
         op->u.grouped.rows_inner ? result_bytes(plan, op) : tdm_dtype_bytes(op->dtype);
     double bytes = tokens * (n + k) * tdm_dtype_bytes(op->dtype) + n_local * n * k * matrix_bytes;
@@ -68,6 +80,15 @@ static double attention(const tdm_device *device, const tdm_op *op, double flops
 double tdm_cost_op(const tdm_device *device, const tdm_plan *plan, const tdm_op *op,
                    uint64_t tokens)
 {
+    const tdm_kernel_rate *kernel = tdm_rate_kernel(device, &plan->model, op);
+    if (kernel) {
+        bool is_memory = op->kind == TDM_OP_MEMORY;
+        return tdm_rate_kernel_s(
+            kernel,
+            is_memory ? (double)tdm_size_eval(op->u.memory.bytes, (tdm_routed){.tokens = tokens})
+                      : 0,
+            is_memory ? 0 : tdm_op_flops(plan, 0, &(tdm_instance){.op = op}));
+    }
     switch (op->kind) {
     case TDM_OP_TIMED:
         return op->u.timed.seconds;

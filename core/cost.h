@@ -1,6 +1,6 @@
-/* cost.h: how long a compute op takes on a device: the seam that measured tables will fill.
- * Today: roofline, time = max(flops / (peak * efficiency), bytes / (bandwidth * efficiency)), at
- * least the device's kernel floor. */
+/* cost.h: how long a compute op takes on a device: as its profile's tables say, where they have it
+ * (rates.h), else by the roofline: time = max(flops / (peak * efficiency), bytes / (bandwidth *
+ * efficiency)), at least the device's kernel floor. */
 #ifndef TDM_COST_H
 #define TDM_COST_H
 

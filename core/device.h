@@ -18,6 +18,25 @@ typedef struct tdm_value {
     const char *source;
 } tdm_value;
 
+typedef enum tdm_product_way { TDM_FORWARD, TDM_DGRAD, TDM_WGRAD } tdm_product_way;
+
+/* How fast a matrix product was measured to be, or those of several experts one after the other. */
+typedef struct tdm_product_rate {
+    int way; /* tdm_product_way */
+    bool grouped;
+    uint32_t m, n, k; /* grouped: m, for wgrad k, are the rows of one expert on average */
+    double flops_per_s;
+} tdm_product_rate;
+
+/* How long kernels of one name were measured to take: floor + work / rate. */
+typedef struct tdm_kernel_rate {
+    const char *name; /* by tdm_kernel_name: "swiglu", "layer-norm.bwd", "topk" */
+    bool optimizer;   /* of the optimizer's ops of that name */
+    double floor_s;
+    double bytes_per_s, flops_per_s; /* the one that is not 0: bytes of memory-bound kernels, or
+                                        FLOPs, as tdm_op_flops counts them */
+} tdm_kernel_rate;
+
 typedef struct tdm_device {
     const char *name;
     tdm_value memory_bytes;
@@ -34,6 +53,10 @@ typedef struct tdm_device {
     tdm_value compute_capability; /* 9.0: Hopper; value 0: not given */
     tdm_value nvlinks;            /* of one GPU; 0: none, or not given */
     tdm_value pcie_bytes_per_s;   /* wire of its PCIe link, one direction; 0: not given */
+    /* What was measured op by op, and is believed before the shares of peaks above. */
+    uint32_t n_products, n_kernels;
+    const tdm_product_rate *products; /* [n_products] */
+    const tdm_kernel_rate *kernels;   /* [n_kernels] */
 } tdm_device;
 
 const char *tdm_grade_name(tdm_grade grade);

@@ -23,7 +23,74 @@ typedef struct record {
     const char *description, *source;
     int grade;
     tdm_device device;
+    tdm_list products, kernels; /* of tdm_product_rate, tdm_kernel_rate */
 } record;
+
+static const tdm_choice ways[] = {{"forward", TDM_FORWARD, false},
+                                  {"dgrad", TDM_DGRAD, false},
+                                  {"wgrad", TDM_WGRAD, false},
+                                  {NULL, 0, false}};
+
+#define SIZE(name, text)                                                                           \
+    {                                                                                              \
+        .key = #name, .type = TDM_FIELD_UINT32, .offset = offsetof(tdm_product_rate, name),        \
+        .required = true, .min = 1, .doc = text                                                    \
+    }
+
+static const tdm_field product_fields[] = {
+    {.key = "way",
+     .type = TDM_FIELD_CHOICE,
+     .offset = offsetof(tdm_product_rate, way),
+     .choices = ways,
+     .required = true,
+     .doc = "what it is for a linear layer"},
+    {.key = "grouped",
+     .type = TDM_FIELD_BOOL,
+     .offset = offsetof(tdm_product_rate, grouped),
+     .doc = "whether there is one per expert (false when left out)"},
+    SIZE(m, "rows of the result (grouped: of one expert's)"),
+    SIZE(n, "columns of the result"),
+    SIZE(k, "numbers that are summed up (grouped wgrad: rows of one expert)"),
+    {.key = "rate",
+     .type = TDM_FIELD_NUMBER,
+     .offset = offsetof(tdm_product_rate, flops_per_s),
+     .unit = TDM_UNIT_FLOPS_PER_S,
+     .required = true,
+     .positive = true,
+     .doc = "measured, 2 m n k counted"},
+    {.key = NULL},
+};
+
+static const tdm_field kernel_fields[] = {
+    {.key = "name",
+     .type = TDM_FIELD_TEXT,
+     .offset = offsetof(tdm_kernel_rate, name),
+     .required = true,
+     .doc = "of the plan's ops"},
+    {.key = "optimizer",
+     .type = TDM_FIELD_BOOL,
+     .offset = offsetof(tdm_kernel_rate, optimizer),
+     .doc = "whether the optimizer's op of that name is meant (false when left out)"},
+    {.key = "floor",
+     .type = TDM_FIELD_NUMBER,
+     .offset = offsetof(tdm_kernel_rate, floor_s),
+     .unit = TDM_UNIT_SECONDS,
+     .required = true,
+     .doc = "time without work"},
+    {.key = "bytes",
+     .type = TDM_FIELD_NUMBER,
+     .offset = offsetof(tdm_kernel_rate, bytes_per_s),
+     .unit = TDM_UNIT_BYTES_PER_S,
+     .positive = true,
+     .doc = "rate beyond that, of bytes read and written (or flops)"},
+    {.key = "flops",
+     .type = TDM_FIELD_NUMBER,
+     .offset = offsetof(tdm_kernel_rate, flops_per_s),
+     .unit = TDM_UNIT_FLOPS_PER_S,
+     .positive = true,
+     .doc = "rate beyond that, of floating-point operations (or bytes)"},
+    {.key = NULL},
+};
 
 #define PEAK(key_, dtype, doc_)                                                                    \
     {                                                                                              \
@@ -107,6 +174,18 @@ static const tdm_field fields[] = {
     OPTIONAL("nvlinks", nvlinks, TDM_UNIT_NONE, "NVLinks of one GPU"),
     OPTIONAL("pcie", pcie_bytes_per_s, TDM_UNIT_BYTES_PER_S,
              "wire of the PCIe link, one direction"),
+    {.key = "products",
+     .type = TDM_FIELD_LIST,
+     .offset = offsetof(record, products),
+     .fields = product_fields,
+     .item_bytes = sizeof(tdm_product_rate),
+     .doc = "matrix products as measured, which others are interpolated between"},
+    {.key = "kernels",
+     .type = TDM_FIELD_LIST,
+     .offset = offsetof(record, kernels),
+     .fields = kernel_fields,
+     .item_bytes = sizeof(tdm_kernel_rate),
+     .doc = "other kernels as measured, by name"},
     {.key = NULL},
 };
 
@@ -122,6 +201,17 @@ static tdm_code check(const tdm_device *device, const tdm_node *root, tdm_error 
     return code;
 }
 
+static tdm_code check_kernels(const tdm_list *kernels, const tdm_node *list, tdm_error *err)
+{
+    const tdm_kernel_rate *items = kernels->items;
+    const tdm_node *node = list ? list->first : NULL;
+    tdm_code code = TDM_OK;
+    for (uint32_t i = 0; i < kernels->n_items && node; i++, node = node->next)
+        if (!node->faulty && (items[i].bytes_per_s > 0) == (items[i].flops_per_s > 0))
+            code = tdm_node_error(node, err, "%s: needs one of bytes and flops", items[i].name);
+    return code;
+}
+
 tdm_code tdm_device_load(tdm_arena *arena, const char *path, tdm_device *device, tdm_error *err)
 {
     tdm_node *root;
@@ -130,9 +220,15 @@ tdm_code tdm_device_load(tdm_arena *arena, const char *path, tdm_device *device,
         return code;
     record read = {0};
     code = tdm_schema_load(arena, fields, root, &read, err);
-    if (check(&read.device, root, err) != TDM_OK || code != TDM_OK)
+    if (check(&read.device, root, err) != TDM_OK ||
+        check_kernels(&read.kernels, tdm_node_child(root, "kernels"), err) != TDM_OK ||
+        code != TDM_OK)
         return TDM_E_INVALID;
     *device = read.device;
+    device->products = read.products.items;
+    device->n_products = read.products.n_items;
+    device->kernels = read.kernels.items;
+    device->n_kernels = read.kernels.n_items;
     device->name = tdm_file_stem(arena, path);
     return TDM_OK;
 }

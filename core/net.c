@@ -216,8 +216,8 @@ tdm_transfer tdm_net_collective(tdm_net *net, tdm_op_kind kind, const tdm_collec
     if (call->group.size < 2)
         return (tdm_transfer){0};
     if (net->topology->cores)
-        return (tdm_transfer){.latency_s = tdm_cores_transfer_s(
-                                  net->topology->cores, kind, call->group.size, call->bytes)};
+        return (tdm_transfer){.latency_s = tdm_cores_transfer_s(net->topology->cores, kind,
+                                                                call->group.size, call->bytes)};
     return net->topology->graph ? tdm_net_nccl_collective(net, kind, call)
                                 : plane_collective(net, kind, call);
 }
@@ -227,8 +227,8 @@ tdm_transfer tdm_net_message(tdm_net *net, uint32_t src, uint32_t dst, uint64_t 
     if (src == dst)
         return (tdm_transfer){0};
     if (net->topology->cores)
-        return (tdm_transfer){.latency_s = tdm_cores_transfer_s(net->topology->cores, TDM_OP_RECV,
-                                                                2, bytes)};
+        return (tdm_transfer){
+            .latency_s = tdm_cores_transfer_s(net->topology->cores, TDM_OP_RECV, 2, bytes)};
     return net->topology->graph ? tdm_net_nccl_message(net, src, dst, bytes)
                                 : plane_message(net, src, dst, bytes);
 }

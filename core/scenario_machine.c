@@ -121,6 +121,8 @@ static void find_topology(tdm_scenario_loader *loader)
                                          loader->folder, node, &path, loader->err) == TDM_OK &&
                            tdm_topology_load(loader->arena, loader->root, path, nodes,
                                              &loader->scenario->topology, loader->err) == TDM_OK;
+    if (loader->has_topology)
+        loader->topology_folder = tdm_file_folder(loader->arena, path);
 }
 
 /* The file of the device: the scenario's own choice, else the topology's. NULL after a message. */
@@ -142,8 +144,11 @@ static const char *find_device_path(tdm_scenario_loader *loader)
                           "missing: topology %s names none", topology->name);
         return NULL;
     }
-    path = tdm_file_lookup(loader->arena, &tdm_file_device, loader->root, loader->folder,
+    path = tdm_file_lookup(loader->arena, &tdm_file_device, loader->root, loader->topology_folder,
                            topology->device_name);
+    if (!path)
+        path = tdm_file_lookup(loader->arena, &tdm_file_device, loader->root, loader->folder,
+                               topology->device_name);
     if (!path)
         tdm_node_error_at(loader->document, "topology", loader->err,
                           "%s names the device %s, and there is no such file in %s", topology->name,

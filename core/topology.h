@@ -53,7 +53,7 @@ typedef struct tdm_topology {
      * in order, and behind them its vertices where some pass less than their links bring. */
     const tdm_graph *graph;
     const tdm_nccl_settings *nccl;
-    const tdm_cores *cores; /* NULL: every rank is a GPU */
+    const tdm_cores *cores;       /* NULL: every rank is a GPU */
     struct tdm_nccl_known *known; /* nodes of the graph that were searched for channels; grows in
                                    * the topology's arena, for one thread */
     bool same_nodes; /* of the graph: every node is wired as the others, to the same network */

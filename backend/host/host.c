@@ -1,5 +1,6 @@
 /* host.c: the host device: finds the kernel and the operands of every op. */
 #include "blas_api.h"
+#include "core/rates.h"
 #include "parts.h"
 
 #include <math.h>
@@ -17,16 +18,9 @@ const char *tdm_host_absent(void)
 
 /* ---- kernels ---- */
 
-/* The name without the ".r" of a repetition. */
-static size_t plain_length(const tdm_op *op)
-{
-    size_t n = strlen(op->name);
-    return op->recompute && n > 2 && strcmp(op->name + n - 2, ".r") == 0 ? n - 2 : n;
-}
-
 static const host_kernel *kernel_of(const tdm_instance *in)
 {
-    size_t n = plain_length(in->op);
+    size_t n = tdm_op_plain_length(in->op);
     bool optimizer = in->pass.kind == TDM_PASS_O;
     for (const host_kernel *k = host_kernels; k->name; k++)
         if (k->kind == in->op->kind && k->optimizer == optimizer && strlen(k->name) == n &&
