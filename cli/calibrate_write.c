@@ -31,16 +31,17 @@ static void write_topology(tdm_arena *arena, const tdm_calibrate_options *o,
                            const tdm_host_machine *m, FILE *file)
 {
     const tdm_cores *c = &m->cores;
-    fprintf(file,
-            "description: up to %u ranks as threads on %u core%s, as the host device runs them\n"
-            "group: Processors\nfabric: cores\ndevice: %s%s%s\nsource: \"%s\"\ngrade: measured\n\n"
-            "ranks: %u\ncores: %u\n",
-            o->ranks, c->n_cores, c->n_cores == 1 ? "" : "s", o->is_apart ? "devices/" : "",
-            o->name, o->is_apart ? ".yaml" : "", source_of(arena, m), o->ranks, c->n_cores);
+    fprintf(
+        file,
+        "description: up to %u ranks as threads on %u core%s, as the host device runs them\n"
+        "group: Processor cores\nfabric: cores\ndevice: %s%s%s\nsource: \"%s\"\ngrade: measured\n\n"
+        "ranks: %u\ncores: %u\n",
+        o->ranks, c->n_cores, c->n_cores == 1 ? "" : "s", o->is_apart ? "devices/" : "", o->name,
+        o->is_apart ? ".yaml" : "", source_of(arena, m), o->ranks, c->n_cores);
     fprintf(file, "copy: %.4gGB/s\nreduce: %.4gGB/s\n", c->copy_bytes_per_s / 1e9,
             c->reduce_bytes_per_s / 1e9);
-    fprintf(file, "slice: %.4gms\nturn: %.4gus\nswitch: %.4gus\nwake: %.4gus\n", c->slice_s * 1e3,
-            c->turn_s * 1e6, c->switch_s * 1e6, c->wake_s * 1e6);
+    fprintf(file, "slice: %.4gms\nhold: %.4gms\nturn: %.4gus\nswitch: %.4gus\nwake: %.4gus\n",
+            c->slice_s * 1e3, c->hold_s * 1e3, c->turn_s * 1e6, c->switch_s * 1e6, c->wake_s * 1e6);
 }
 
 /* The largest rate of the products asked for, as a share of the peak. */

@@ -49,6 +49,7 @@ typedef struct engine {
     meeting **meetings; /* [n_meetings] */
     uint32_t n_meetings;
     core *on;       /* [n_cores] */
+    core *at;       /* that whose thread is at the end of a burst */
     thread *ready;  /* a list */
     double least_s; /* core time used by the thread that got a core last */
     double now_s;
@@ -143,7 +144,21 @@ static void queue(engine *e, thread *t)
     e->ready = t;
 }
 
-/* Lets a thread that waited go on with `phase`. */
+/* Of the cores that may change hands, the one whose thread has used most. */
+static core *most_used(const engine *e)
+{
+    core *found = NULL;
+    for (uint32_t i = 0; i < e->cores->n_cores; i++) {
+        core *c = &e->on[i];
+        if (c != e->at && e->now_s - c->since_s > e->cores->hold_s &&
+            (!found || c->thread->used_s > found->thread->used_s))
+            found = c;
+    }
+    return found;
+}
+
+/* Lets a thread that waited go on with `phase`: on an idle core, or in the place of one that has
+ * used more and has had its core for a while, or later. */
 static void wake(engine *e, thread *t, phase next)
 {
     assert(t->asleep);
@@ -157,7 +172,13 @@ static void wake(engine *e, thread *t, phase next)
             return;
         }
     t->left_s = e->cores->switch_s;
-    queue(e, t);
+    core *c = most_used(e);
+    if (!c || c->thread->used_s <= t->used_s) {
+        queue(e, t);
+        return;
+    }
+    queue(e, c->thread);
+    put_on(e, c, t);
 }
 
 /* ---- ops ---- */
@@ -336,7 +357,9 @@ static void ride(engine *e)
             continue;
         }
         t->left_s = 0;
+        e->at = c;
         go_on(e, t);
+        e->at = NULL;
         if (t->asleep)
             fill(e, c);
         else

@@ -37,7 +37,7 @@ typedef struct tdm_scenario_loader {
     tdm_node *document;
     tdm_scenario_source read;
     tdm_scenario *scenario;
-    const char *topology_folder; /* of its file */
+    const char *topology_folder;              /* of its file */
     bool has_model, has_topology, has_device; /* read without mistakes */
     tdm_error *notes, *err;                   /* notes: what is not modelled or not read */
 } tdm_scenario_loader;

@@ -31,6 +31,7 @@ typedef struct tdm_plane {
 typedef struct tdm_cores {
     uint32_t n_cores;
     double slice_s; /* a thread keeps its core so long while others are ready to run */
+    double hold_s;  /* it keeps it at least so long when one is woken that has used less */
     double turn_s;  /* core time of going from one op of a stream to the next */
     /* Core time of letting a thread go on that waited, of whoever wakes it and its own together. */
     double switch_s;

@@ -88,9 +88,8 @@ static tdm_code read_node(tdm_arena *arena, const char *data, const char *path,
                               quoted);
     code = tdm_topology_read(arena, data, node_path, NULL, node, err);
     if (code == TDM_OK && node->cores)
-        return tdm_node_error(named, err,
-                              "%s: its ranks are threads of one process: no network joins them",
-                              quoted);
+        return tdm_node_error(
+            named, err, "%s: its ranks are threads of one process: no network joins them", quoted);
     if (code == TDM_OK && node->graph.n_nodes != 1)
         code = tdm_node_error(named, err, "%s: has %u nodes: expected the name of a single machine",
                               quoted, node->graph.n_nodes);

@@ -36,7 +36,7 @@ layers() {
         split("assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign " \
               "stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar " \
               "wchar wctype dirent dlfcn fcntl poll pthread sched strings unistd sys/mman sys/prctl sys/resource sys/signalfd sys/stat sys/time " \
-              "sys/types sys/wait", words, " ")
+              "sys/types sys/utsname sys/wait", words, " ")
         for (i in words)
             standard[words[i] ".h"] = 1
         # Which files may see which library: prefix of the header, pattern of the file.

@@ -88,7 +88,7 @@ run 2 stages.yaml
 says err "pass_times: there is no model to compute (run with --device paced)"
 run 2 small-moe-16gpu
 says err "training.dtype: bf16: the host device computes in fp32 (try --set training.dtype=fp32)"
-run 2 small-16rank-host --set training.dtype=bf16 --set training.grad_dtype=bf16
+run 2 small-16rank-host --set topology=dgx-2x8-h100 --set training.dtype=bf16 --set training.grad_dtype=bf16
 says err "training.grad_dtype: bf16: the host device computes in fp32 (try --set training.grad_dtype=fp32)"
 run 2 small-16rank-host --set parallel.etp=2 --set parallel.ep=2
 says err "parallel.expert_tensor_parallel_size: 2: the host device computes whole experts only (set it to 1)"

@@ -241,6 +241,10 @@ static double measure_issue(uint32_t trials)
 
 /* ---- slices ---- */
 
+/* How long Linux spares a thread from others that wake up. Source: Linux 6.18, kernel/sched/fair.c,
+ * sysctl_sched_base_slice; by runs of many ranks here it fits without its scaling by cores. */
+static const double BASE_SLICE_S = 0.7e-3;
+
 typedef struct spin {
     double until_s;
     double stretches[256];
@@ -380,6 +384,7 @@ tdm_code tdm_host_measure(tdm_arena *arena, bool quick, tdm_host_machine *machin
         .memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE),
         .issue_s = measure_issue(trials),
         .cores = {.n_cores = n,
+                  .hold_s = BASE_SLICE_S,
                   .slice_s = measure_slice(n, quick ? 0.1 : 0.4),
                   .switch_s = measure_switch(n, quick ? 300 : 1000, trials),
                   .wake_s = measure_wake(quick ? 300 : 1000, trials),

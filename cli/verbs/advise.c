@@ -266,6 +266,11 @@ static tdm_code refuse(const tdm_scenario *scenario, tdm_error *err)
             err, TDM_E_INVALID,
             "tandem: %s: has no targets to meet (targets: {bubble_fraction: {max: 5%%}})",
             scenario->path);
+    if (scenario->topology.cores)
+        return tdm_error_add(err, TDM_E_INVALID,
+                             "tandem: %s: the ranks of topology %s share processor cores, which "
+                             "advise does not know (tandem sweep tries layouts one by one)",
+                             scenario->path, scenario->topology.name);
     if (is_skewed(scenario))
         return tdm_error_add(
             err, TDM_E_INVALID,

@@ -4,7 +4,7 @@
 
 typedef struct spec {
     uint32_t ranks, cores;
-    tdm_value copy, reduce, slice, turn, switch_time, wake;
+    tdm_value copy, reduce, slice, hold, turn, switch_time, wake;
 } spec;
 
 #define COUNT(name, text)                                                                          \
@@ -27,6 +27,8 @@ static const tdm_field fields[] = {
              "what one core adds up of several threads' buffers, bytes read"),
     QUANTITY("slice", slice, TDM_UNIT_SECONDS, true,
              "a thread keeps its core so long while others wait for one"),
+    QUANTITY("hold", hold, TDM_UNIT_SECONDS, false,
+             "it keeps it at least so long when one is woken that has used less"),
     QUANTITY("turn", turn, TDM_UNIT_SECONDS, false,
              "core time of going from one op of a stream to the next"),
     QUANTITY("switch", switch_time, TDM_UNIT_SECONDS, false,
@@ -65,6 +67,7 @@ static const tdm_cores *cores(tdm_arena *arena, const void *in)
     tdm_cores *made = TDM_ALLOC(arena, tdm_cores, 1);
     *made = (tdm_cores){.n_cores = s->cores,
                         .slice_s = s->slice.value,
+                        .hold_s = s->hold.value,
                         .turn_s = s->turn.value,
                         .switch_s = s->switch_time.value,
                         .wake_s = s->wake.value,
