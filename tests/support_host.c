@@ -242,7 +242,7 @@ static void check_gradients(const char *what, const host_book *book)
 
 void host_compare(const char *what, const tdm_scenario *scenario, tdm_exec_placement placement)
 {
-    static const double TOLERANCE = 1e-5, OF_NORM = 1e-4;
+    static const double TOLERANCE = 1e-5;
     tdm_arena arena = {0};
     host_book book = host_book_new(&arena);
     host_outcome alone, spread;
@@ -258,7 +258,7 @@ void host_compare(const char *what, const tdm_scenario *scenario, tdm_exec_place
                      alone.loss[i]);
         double norm = alone.grad_norm[i];
         if (scenario->training.clip_grad > 0 &&
-            !(fabs(spread.grad_norm[i] - norm) <= OF_NORM * norm))
+            !(fabs(spread.grad_norm[i] - norm) <= TOLERANCE * norm))
             fail_msg("%s: gradient norm of step %d is %.9g, on one rank %.9g", what, i,
                      spread.grad_norm[i], norm);
     }

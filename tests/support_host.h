@@ -54,8 +54,8 @@ void host_run(tdm_arena *arena, const char *what, const tdm_scenario *scenario,
  * micro-batch must be a multiple of TP. */
 tdm_scenario host_alone(const tdm_scenario *scenario);
 
-/* Runs the scenario and the same on one rank: losses within 1e-5, gradients and their norm within
- * 1e-4 (relative), memory in use as planned. */
+/* Runs the scenario and the same on one rank: losses and norms of the gradient within 1e-5,
+ * gradients within 1e-4 (relative), memory in use as planned. */
 void host_compare(const char *what, const tdm_scenario *scenario, tdm_exec_placement placement);
 
 /* Where a parameter's weights begin on a rank, in numbers; UINT64_MAX: it has none of that name and

@@ -203,7 +203,7 @@ static void draw_model(draw *d)
     m->num_layers = p->pp * p->vpp * (1 + below(d, 2));
     m->num_query_groups = p->tp * (1 + below(d, 2));
     m->num_attention_heads = m->num_query_groups * (1 + below(d, 2));
-    m->kv_channels = 4 + 2 * below(d, 3); /* a norm of two numbers is next to a sign */
+    m->kv_channels = 4 + 2 * below(d, 3);
     m->hidden_size = 8 * (2 + below(d, 3));
     m->ffn_hidden_size = p->tp * (4 + below(d, 12));
     m->vocab_size = p->tp * (8 + below(d, 12));
@@ -212,6 +212,8 @@ static void draw_model(draw *d)
     m->add_attention_bias = coin(d);
     m->add_qkv_bias = coin(d);
     m->qk_layernorm = below(d, 3) == 0;
+    if (m->qk_layernorm) /* of few numbers it is next to a sign, and makes much of rounding */
+        m->kv_channels += 4;
     m->attention_sinks = below(d, 3) == 0;
     m->untie_embeddings = coin(d);
     m->norm = coin(d) ? TDM_NORM_LAYER : TDM_NORM_RMS;
