@@ -36,7 +36,7 @@ typedef struct tdm_exec_op {
 } tdm_exec_op;
 
 /* A stretch of fp32 numbers that a communication op moves. The shard of member i is the i-th run of
- * ceil(count / n) numbers of the whole. */
+ * ceil(count / n) numbers of the whole, unless the transfer says how long the runs are. */
 typedef struct tdm_exec_segment {
     const float *in; /* what this member gives: the whole, or its shard of an all-gather */
     float *out;      /* where it wants the result: the whole, or its shard of a reduce-scatter */
@@ -48,12 +48,31 @@ typedef struct tdm_exec_segment {
 typedef struct tdm_exec_transfer {
     const tdm_exec_segment *segments;
     uint32_t n_segments;
-    bool largest; /* all-reduce: the largest instead of the sum */
+    bool largest;           /* all-reduce: the largest instead of the sum */
+    const uint64_t *shares; /* [n] length of every member's run in the one segment; NULL: even */
     const uint32_t *sent;
     bool back; /* all-to-all: along the transpose of `sent` */
     uint64_t row;
     tdm_exec_segment one; /* room for a single segment */
 } tdm_exec_transfer;
+
+/* Numbers [from, to) of a whole. */
+typedef struct tdm_exec_range {
+    uint64_t from, to;
+} tdm_exec_range;
+
+static inline tdm_exec_range tdm_exec_shard(const tdm_exec_transfer *transfer, uint32_t segment,
+                                            uint32_t n, uint32_t member)
+{
+    uint64_t count = transfer->segments[segment].count, run = tdm_ceil_div(count, n),
+             from = member * run, to = from + run;
+    if (!transfer->shares)
+        return (tdm_exec_range){from < count ? from : count, to < count ? to : count};
+    from = 0;
+    for (uint32_t i = 0; i < member; i++)
+        from += transfer->shares[i];
+    return (tdm_exec_range){from, from + transfer->shares[member]};
+}
 
 typedef struct tdm_exec_device {
     const char *name;

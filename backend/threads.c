@@ -54,16 +54,6 @@ static bool meet(threads *t, meeting *m, double ready_s, double *latest_s)
 
 /* ---- moving data ---- */
 
-typedef struct range {
-    uint64_t from, to;
-} range;
-
-static range shard_of(uint64_t count, uint32_t n, uint32_t i)
-{
-    uint64_t run = tdm_ceil_div(count, n), from = i * run, to = from + run;
-    return (range){from < count ? from : count, to < count ? to : count};
-}
-
 void tdm_exec_reduce(const float *const *in, uint32_t n, uint64_t count, bool largest,
                      float *const *out, uint32_t n_out)
 {
@@ -87,8 +77,8 @@ void tdm_exec_reduce(const float *const *in, uint32_t n, uint64_t count, bool la
 }
 
 /* One shard over all members, for one of them or for all. */
-static void reduce_shard(const meeting *m, uint32_t me, uint32_t segment, range r, bool largest,
-                         float *own, bool to_all)
+static void reduce_shard(const meeting *m, uint32_t me, uint32_t segment, tdm_exec_range r,
+                         bool largest, float *own, bool to_all)
 {
     const float **in = m->in + (size_t)me * m->n_members;
     float **out = m->out + (size_t)me * m->n_members;
@@ -104,7 +94,7 @@ static void gather(const meeting *m, uint32_t segment, uint32_t me)
 {
     const tdm_exec_segment *mine = &m->brought[me]->segments[segment];
     for (uint32_t k = 0; k < m->n_members; k++) {
-        range r = shard_of(mine->count, m->n_members, k);
+        tdm_exec_range r = tdm_exec_shard(m->brought[me], segment, m->n_members, k);
         const float *from = m->brought[k]->segments[segment].in;
         if (from != mine->out + r.from && r.to > r.from)
             memcpy(mine->out + r.from, from, (r.to - r.from) * sizeof *from);
@@ -138,7 +128,7 @@ static void move(const meeting *m, tdm_op_kind kind, uint32_t me)
     const tdm_exec_transfer *mine = m->brought[me];
     for (uint32_t s = 0; s < mine->n_segments; s++) {
         const tdm_exec_segment *segment = &mine->segments[s];
-        range r = shard_of(segment->count, m->n_members, me);
+        tdm_exec_range r = tdm_exec_shard(mine, s, m->n_members, me);
         switch (kind) {
         case TDM_OP_ALL_REDUCE:
             reduce_shard(m, me, s, r, mine->largest, NULL, true);

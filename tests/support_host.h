@@ -49,11 +49,13 @@ void host_run(tdm_arena *arena, const char *what, const tdm_scenario *scenario,
               tdm_exec_placement placement, uint32_t n_steps, host_book *book, host_change *change,
               void *context, host_outcome *outcome);
 
-/* The same model and data on one rank, with nothing that only changes how it is computed. */
+/* The same model, data and drops on one rank, with nothing that only changes how it is computed:
+ * experts are not padded. Where they are in the scenario, and some choices may be dropped, its
+ * micro-batch must be a multiple of TP. */
 tdm_scenario host_alone(const tdm_scenario *scenario);
 
-/* Runs the scenario and the same on one rank: losses within 1e-5, gradients within 1e-4 (relative),
- * memory in use as planned. */
+/* Runs the scenario and the same on one rank: losses and norms of the gradient within 1e-5,
+ * gradients within 1e-4 (relative), memory in use as planned. */
 void host_compare(const char *what, const tdm_scenario *scenario, tdm_exec_placement placement);
 
 /* Where a parameter's weights begin on a rank, in numbers; UINT64_MAX: it has none of that name and

@@ -157,6 +157,8 @@ static void test_experts(void **state)
     sc.routing.hot_share = 0.6;
     sc.routing.capacity_factor = 1;
     check_model("shared experts, drops", &sc);
+    sc.routing.pad_to_capacity = true;
+    check_model("experts padded to their capacity", &sc);
     tdm_arena_free(&arena);
 }
 

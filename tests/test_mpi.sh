@@ -232,6 +232,17 @@ run 0 "$tandem" run "$@" --out-dir threads
 mpi 0 2 run "$@" --out-dir mpi
 results mpi >got.txt
 results threads | cmp -s - got.txt || fail "without ZeRO two processes compute something else"
+# Experts split over groups of uneven shares, and padded.
+set -- small-16rank-host -q --set parallel.ep=2 --set parallel.etp=4 --steps 2
+run 0 "$tandem" run "$@" --out-dir threads
+mpi 0 4 run "$@" --out-dir mpi --check-memory
+results mpi >got.txt
+results threads | cmp -s - got.txt || fail "with split experts four processes compute something else"
+set -- "$@" --set routing.pad_to_capacity=true
+run 0 "$tandem" run "$@" --out-dir threads
+mpi 0 2 run "$@" --out-dir mpi
+results mpi >got.txt
+results threads | cmp -s - got.txt || fail "with padded experts two processes compute something else"
 # A plan from text.
 "$tandem" plan small-16rank-host >plan.txt
 mpi 0 2 run plan.txt --no-files --steps 1

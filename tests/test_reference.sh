@@ -97,8 +97,17 @@ attention_dropout: 0
 END
     compare classic small-16rank-host $one --set model=./classic.yaml
 }
-# The layout of sixteen ranks computes the same model.
+# The layout of sixteen ranks computes the same model; so do those that split experts, and pad them to a capacity that
+# each rank fills on its own, with half a sequence.
 compare sixteen small-16rank-host
+compare split small-16rank-host --set parallel.ep=2 --set parallel.etp=2 --set batch.micro_batch_size=1 \
+    --set routing.pad_to_capacity=true --set routing.exponent=1
+compare split-gated small-16rank-host --set model=./modern.yaml --set parallel.pp=1 --set parallel.ep=2 \
+    --set parallel.etp=4 --set schedule.name=1f1b
+"$python" - split <<'END' || fail "nothing was dropped where experts are padded"
+import sys, numpy
+sys.exit(not (numpy.load(sys.argv[1] + "/routing.npy") < 0).any())
+END
 
 # The comparison sees what is wrong: one number of one weight.
 "$python" - sixteen <<'END'

@@ -90,10 +90,6 @@ run 2 small-moe-16gpu
 says err "training.dtype: bf16: the host device computes in fp32 (try --set training.dtype=fp32)"
 run 2 small-16rank-host --set topology=dgx-2x8-h100 --set training.dtype=bf16 --set training.grad_dtype=bf16
 says err "training.grad_dtype: bf16: the host device computes in fp32 (try --set training.grad_dtype=fp32)"
-run 2 small-16rank-host --set parallel.etp=2 --set parallel.ep=2
-says err "parallel.expert_tensor_parallel_size: 2: the host device computes whole experts only (set it to 1)"
-run 2 small-16rank-host --set routing.capacity_factor=1 --set routing.pad_to_capacity=true
-says err "routing.pad_to_capacity: true: the host device computes without padding (set it to false)"
 run 2 small-16rank-host --pace 2
 says err "run: --pace is for --device paced"
 run 3 llama-16gpu-tp4-pp2-dp2 --set training.dtype=fp32 --set training.grad_dtype=fp32 \

@@ -165,14 +165,16 @@ static tdm_code write_params(const tdm_host_dump *d, uint32_t step, const char *
     for (uint32_t i = 0; i < 2 * d->n_entries && code == TDM_OK; i++) {
         const entry *e = &d->entries[i / 2];
         const float *values = i % 2 ? e->gradients[step] : e->weights[step];
+        uint64_t rows = e->param->expert ? d->plan->model.num_experts : e->rows;
         const char *name = strstr(e->kind->name, "layer")
                                ? tdm_arena_printf(d->arena, "layer-%u", e->layer)
                                : e->kind->name;
         if (values)
-            code =
-                write_array(tdm_arena_printf(d->arena, "%s/%s.%s.%s.npy", folder,
-                                             i % 2 ? "gradient" : "weight", name, e->param->name),
-                            &(array){"<f4", values, sizeof *values, 2, {e->rows, e->columns}}, err);
+            code = write_array(
+                tdm_arena_printf(d->arena, "%s/%s.%s.%s.npy", folder, i % 2 ? "gradient" : "weight",
+                                 name, e->param->name),
+                &(array){"<f4", values, sizeof *values, 2, {rows, e->rows * e->columns / rows}},
+                err);
     }
     return code;
 }

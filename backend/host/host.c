@@ -62,15 +62,6 @@ tdm_code tdm_host_check(const tdm_plan *plan, tdm_error *err)
                              "training.grad_dtype: %s: the host device computes in fp32 (try --set "
                              "training.grad_dtype=fp32)",
                              tdm_dtype_name(plan->training.grad_dtype));
-    if (plan->mesh.etp != 1 && plan->model.num_experts > 0)
-        code = tdm_error_add(err, TDM_E_INVALID,
-                             "parallel.expert_tensor_parallel_size: %u: the host device computes "
-                             "whole experts only (set it to 1)",
-                             plan->mesh.etp);
-    if (plan->routing_spec.pad_to_capacity && plan->model.num_experts > 0)
-        code = tdm_error_add(err, TDM_E_INVALID,
-                             "routing.pad_to_capacity: true: the host device computes without "
-                             "padding (set it to false)");
     for (uint32_t k = 0; k < plan->n_kinds; k++)
         for (uint32_t p = 0; p < TDM_N_PASS_KINDS; p++)
             if (check_template(&plan->kinds[k].templates[p], &plan->kinds[k], (tdm_pass_kind)p,
@@ -126,8 +117,9 @@ static void share_out(const tdm_plan *plan, uint32_t rank, host_param *p)
     p->count = index * run < count || p->n_replicas == 1 ? run : 0;
     if (p->count > count - p->first)
         p->count = count - p->first;
-    bool first_tp = tdm_mesh_group(&plan->mesh, TDM_GROUP_TP, rank).rank0 == rank;
-    p->counted = !copy && (first_tp || !shape.replicated_tp) && (p->n_replicas > 1 || index == 0);
+    tdm_group_kind parts = p->param->expert ? TDM_GROUP_ETP : TDM_GROUP_TP;
+    bool is_first = tdm_mesh_group(&plan->mesh, parts, rank).rank0 == rank;
+    p->counted = !copy && (is_first || !shape.replicated) && (p->n_replicas > 1 || index == 0);
 }
 
 /* Lists the parameters in the layout's order. */
@@ -176,15 +168,18 @@ static void open_rank(tdm_arena *arena, tdm_host *host, uint32_t r)
     host_rank *rank = &host->ranks[r];
     tdm_group tp = tdm_mesh_group(&plan->mesh, TDM_GROUP_TP, r),
               dp = tdm_mesh_group(&plan->mesh, TDM_GROUP_DP, r),
-              ep = tdm_mesh_group(&plan->mesh, TDM_GROUP_EP, r);
+              ep = tdm_mesh_group(&plan->mesh, TDM_GROUP_EP, r),
+              etp = tdm_mesh_group(&plan->mesh, TDM_GROUP_ETP, r);
     *rank = (host_rank){.host = host,
                         .rank = r,
                         .tp = tdm_group_index(&tp, r),
                         .dp = tdm_group_index(&dp, r),
-                        .ep = tdm_group_index(&ep, r)};
+                        .ep = tdm_group_index(&ep, r),
+                        .etp = tdm_group_index(&etp, r)};
     list_params(arena, rank, &plan->roles[plan->role_of[r]]);
     enum { N_LISTS = 6 };
     rank->segments = TDM_ALLOC(arena, tdm_exec_segment, N_LISTS * (size_t)rank->n_params);
+    rank->shares = TDM_ALLOC(arena, uint64_t, etp.size);
     rank->scratch = TDM_ALLOC(arena, float, scratch_count(plan));
     rank->loss = TDM_ALLOC(arena, double, host->n_steps);
     rank->grad_norm = TDM_ALLOC(arena, double, host->n_steps);

@@ -46,9 +46,12 @@ double *tdm_host_grad_norms(tdm_host *host, uint32_t rank);
  *     routing.npy            i4 [layer][sample][position][k]: experts, -1 - expert where dropped
  *     step-N/words.npy       u4 [sample][position, and one more: the last target]
  *     step-N/weight.BLOCK.NAME.npy, gradient.BLOCK.NAME.npy
- *                            f4 [rows][columns] of the whole model, BLOCK embedding, layer-I or
- * head; before the step, and before clipping; experts have a row each step-N/loss.npy,
- * grad-norm.npy   f8 */
+ *                            f4 [rows][columns]
+ *     step-N/loss.npy, grad-norm.npy
+ *                            f8
+ *
+ * Weights are those before the step, gradients those before clipping, both of the whole model;
+ * BLOCK is embedding, layer-I or head; experts have a row each, whole. */
 typedef struct tdm_host_dump tdm_host_dump;
 tdm_host_dump *tdm_host_dump_new(tdm_arena *arena, const tdm_plan *plan, uint32_t n_steps);
 tdm_host_watch tdm_host_dump_take;

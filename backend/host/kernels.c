@@ -10,12 +10,10 @@
     PRODUCT(name, TDM_OP_GEMM, host_linear, name, name ".bias", way),                              \
         PRODUCT(name ".dgrad", TDM_OP_GEMM, host_linear_dgrad, name, name ".bias", way),           \
         PRODUCT(name ".wgrad", TDM_OP_GEMM, host_linear_wgrad, name, name ".bias", way)
-#define GROUPED(name)                                                                              \
-    PRODUCT(name, TDM_OP_GROUPED_GEMM, host_grouped, name, name ".bias", HOST_LOCAL),              \
-        PRODUCT(name ".dgrad", TDM_OP_GROUPED_GEMM, host_grouped_dgrad, name, name ".bias",        \
-                HOST_LOCAL),                                                                       \
-        PRODUCT(name ".wgrad", TDM_OP_GROUPED_GEMM, host_grouped_wgrad, name, name ".bias",        \
-                HOST_LOCAL)
+#define GROUPED(name, way)                                                                         \
+    PRODUCT(name, TDM_OP_GROUPED_GEMM, host_grouped, name, name ".bias", way),                     \
+        PRODUCT(name ".dgrad", TDM_OP_GROUPED_GEMM, host_grouped_dgrad, name, name ".bias", way),  \
+        PRODUCT(name ".wgrad", TDM_OP_GROUPED_GEMM, host_grouped_wgrad, name, name ".bias", way)
 #define MEMORY(name, run, weight)                                                                  \
     {                                                                                              \
         name, TDM_OP_MEMORY, run, weight, NULL, HOST_LOCAL, false                                  \
@@ -85,8 +83,8 @@ const host_kernel host_kernels[] = {
     MEMORY("permute.bwd", host_permute_backward, NULL),
     MEMORY("sort", host_sort, NULL),
     MEMORY("sort.bwd", host_unsort, NULL),
-    GROUPED("fc1"),
-    GROUPED("fc2"),
+    GROUPED("fc1", HOST_COLUMNS),
+    GROUPED("fc2", HOST_ROWS),
     MEMORY("unsort", host_unsort, NULL),
     MEMORY("unsort.bwd", host_sort, NULL),
     MEMORY("unpermute", host_unpermute, NULL),

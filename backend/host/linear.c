@@ -22,10 +22,10 @@ static uint64_t own_rows(const host_call *c, uint32_t ref, uint64_t columns)
     return whole && c->kernel->way == HOST_LOCAL ? c->rank->tp * c->shard : 0;
 }
 
-/* A part of a sum takes the bias once. */
-static bool adds_bias(const host_call *c)
+/* A sum over a group takes the bias once, on the member at 0. */
+static bool adds_bias(const host_call *c, uint32_t member)
 {
-    return c->bias && (c->kernel->way != HOST_ROWS || c->rank->tp == 0);
+    return c->bias && (c->kernel->way != HOST_ROWS || member == 0);
 }
 
 static void add_bias(const float *bias, float *y, uint64_t rows, uint64_t n)
@@ -49,7 +49,7 @@ void host_linear(const host_call *c)
     float *x = host_f32(c, 0) + own_rows(c, 0, k) * k, *y = host_f32(c, 1);
     host_gemm(m, n, k, 1, (host_matrix){x, k, false}, (host_matrix){c->weight->weight, n, false}, 0,
               y, n);
-    if (adds_bias(c))
+    if (adds_bias(c, c->rank->tp))
         add_bias(c->bias->weight, y, m, n);
 }
 
@@ -78,26 +78,24 @@ void host_linear_wgrad(const host_call *c)
 
 /* ---- one product per expert of this rank ---- */
 
-/* Pairs that an expert of this rank receives. */
-static uint64_t rows_of(const host_call *c, uint32_t local, uint32_t *n_local)
+/* Rows that an expert of this rank works on. */
+static uint64_t rows_of(const host_call *c, uint32_t local)
 {
-    const host_routing *r = &c->rank->host->routing;
-    const uint32_t *experts =
-        tdm_plan_experts(c->plan, c->rank->rank, c->in->layer, c->in->pass.microbatch);
-    *n_local = r->n_experts / c->plan->mesh.ep;
-    return experts[c->rank->ep * *n_local + local];
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < host_n_senders(c); i++)
+        rows += host_rows_sent(c, host_sender(c, i))[host_first_expert(c) + local];
+    return rows;
 }
 
 void host_grouped(const host_call *c)
 {
     uint64_t n = c->op->u.grouped.n, k = c->op->u.grouped.k, row = 0;
-    uint32_t n_local = 1;
-    for (uint32_t e = 0; e < n_local; e++) {
-        uint64_t rows = rows_of(c, e, &n_local);
+    for (uint32_t e = 0; e < host_n_experts(c); e++) {
+        uint64_t rows = rows_of(c, e);
         float *y = host_f32(c, 1) + row * n;
         host_gemm(rows, n, k, 1, (host_matrix){host_f32(c, 0) + row * k, k, false},
                   (host_matrix){c->weight->weight + e * k * n, n, false}, 0, y, n);
-        if (c->bias)
+        if (adds_bias(c, c->rank->etp))
             add_bias(c->bias->weight + e * n, y, rows, n);
         row += rows;
     }
@@ -106,9 +104,8 @@ void host_grouped(const host_call *c)
 void host_grouped_dgrad(const host_call *c)
 {
     uint64_t n = c->op->u.grouped.n, k = c->op->u.grouped.k, row = 0;
-    uint32_t n_local = 1;
-    for (uint32_t e = 0; e < n_local; e++) {
-        uint64_t rows = rows_of(c, e, &n_local);
+    for (uint32_t e = 0; e < host_n_experts(c); e++) {
+        uint64_t rows = rows_of(c, e);
         host_gemm(rows, n, k, 1, (host_matrix){host_f32(c, 0) + row * k, k, false},
                   (host_matrix){c->weight->weight + e * k * n, k, true}, 0,
                   host_f32(c, 1) + row * n, n);
@@ -119,9 +116,8 @@ void host_grouped_dgrad(const host_call *c)
 void host_grouped_wgrad(const host_call *c)
 {
     uint64_t n = c->op->u.grouped.n, k = c->op->u.grouped.k, row = 0;
-    uint32_t n_local = 1;
-    for (uint32_t e = 0; e < n_local; e++) {
-        uint64_t rows = rows_of(c, e, &n_local);
+    for (uint32_t e = 0; e < host_n_experts(c); e++) {
+        uint64_t rows = rows_of(c, e);
         float *dy = host_f32(c, 1) + row * n;
         if (rows > 0)
             host_gemm(k, n, rows, 1, (host_matrix){host_f32(c, 0) + row * k, k, true},

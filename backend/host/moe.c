@@ -1,8 +1,10 @@
 /* moe.c: experts: router, and the way of rows to the experts' ranks and back.
  *
  * A rank sends its pairs of token and expert in order of the expert, then of the token; dropped
- * pairs are not sent. What it receives comes by sender, each sender's rows by expert; sorting puts
- * them by expert, then by sender. */
+ * pairs are not sent. Where experts are padded to their capacity, rows of zeros follow the pairs of
+ * each expert: their results are not read, and their gradients are zeros, too. What a rank receives
+ * comes by sender, each sender's rows by expert, and over ETP by member before; sorting puts them
+ * by expert, then by sender. */
 #include "parts.h"
 
 #include <math.h>
@@ -28,11 +30,33 @@ static uint64_t row_of(const host_call *c)
     return (uint64_t)c->in->layer * c->plan->num_microbatches + c->in->pass.microbatch;
 }
 
-/* Pairs that a rank sends to each expert. */
-static const uint32_t *counts_of(const host_call *c, uint32_t rank)
+const uint32_t *host_rows_sent(const host_call *c, uint32_t rank)
 {
     const host_routing *r = &c->rank->host->routing;
-    return r->counts + (row_of(c) * r->n_in_stage + rank % c->plan->mesh.per_stage) * r->n_experts;
+    return r->rows + (row_of(c) * r->n_in_stage + rank % c->plan->mesh.per_stage) * r->n_experts;
+}
+
+uint32_t host_n_senders(const host_call *c)
+{
+    return c->plan->mesh.etp * c->plan->mesh.ep;
+}
+
+uint32_t host_sender(const host_call *c, uint32_t i)
+{
+    const tdm_mesh *mesh = &c->plan->mesh;
+    tdm_group etp = tdm_mesh_group(mesh, TDM_GROUP_ETP, c->rank->rank),
+              ep = tdm_mesh_group(mesh, TDM_GROUP_EP, tdm_group_member(&etp, i / mesh->ep));
+    return tdm_group_member(&ep, i % mesh->ep);
+}
+
+uint32_t host_n_experts(const host_call *c)
+{
+    return c->model->num_experts / c->plan->mesh.ep;
+}
+
+uint32_t host_first_expert(const host_call *c)
+{
+    return c->rank->ep * host_n_experts(c);
 }
 
 static uint32_t *scratch_of(const host_call *c)
@@ -43,13 +67,20 @@ static uint32_t *scratch_of(const host_call *c)
 /* Where the next row for each expert goes, in what this rank sends: [n_experts] in scratch. */
 static uint32_t *send_places(const host_call *c)
 {
-    const uint32_t *counts = counts_of(c, c->rank->rank);
+    const uint32_t *rows = host_rows_sent(c, c->rank->rank);
     uint32_t *places = scratch_of(c), n = 0;
     for (uint32_t e = 0; e < c->rank->host->routing.n_experts; e++) {
         places[e] = n;
-        n += counts[e];
+        n += rows[e];
     }
     return places;
+}
+
+/* Makes zeros of all rows that will be sent: those of pairs are written next. */
+static void clear_padding(const host_call *c, uint32_t ref)
+{
+    if (c->plan->routing_spec.pad_to_capacity)
+        memset(c->tensors[ref].data, 0, c->tensors[ref].bytes);
 }
 
 /* First token of this rank's own in a tensor of the residual's rows. */
@@ -121,6 +152,7 @@ void host_permute(const host_call *c)
     route in = route_of(c, 1);
     uint32_t *places = send_places(c);
     const float *x = host_f32(c, 0) + own_row(c) * c->h;
+    clear_padding(c, 2);
     for (uint64_t i = 0; i < in.n; i++)
         if (in.choice[i] >= 0)
             memcpy(host_f32(c, 2) + places[in.choice[i]]++ * c->h,
@@ -168,6 +200,7 @@ void host_unpermute_backward(const host_call *c)
     route in = route_of(c, 2);
     uint32_t *places = send_places(c);
     const float *dy = host_f32(c, 0) + own_row(c) * c->h;
+    clear_padding(c, 4);
     for (uint64_t i = 0; i < in.n; i++) {
         float *dprobability = &host_f32(c, 3)[i];
         *dprobability = 0;
@@ -184,28 +217,28 @@ void host_unpermute_backward(const host_call *c)
 
 /* ---- rows by sender and by expert ---- */
 
-/* Goes through the received rows in order of expert, then sender: `by_sender` has them by sender.
- */
+/* Goes through the received rows in order of expert, then sender; the other tensor has them by
+ * sender. */
 static void reorder(const host_call *c, bool sorts)
 {
-    tdm_group group = tdm_mesh_group(&c->plan->mesh, TDM_GROUP_EP, c->rank->rank);
-    uint32_t n_local = c->rank->host->routing.n_experts / group.size, *next = scratch_of(c), n = 0;
-    for (uint32_t src = 0; src < group.size; src++) {
-        const uint32_t *counts = counts_of(c, tdm_group_member(&group, src));
-        next[src] = n;
+    uint32_t n_local = host_n_experts(c), n_senders = host_n_senders(c), *next = scratch_of(c),
+             n = 0;
+    for (uint32_t i = 0; i < n_senders; i++) {
+        const uint32_t *rows = host_rows_sent(c, host_sender(c, i)) + host_first_expert(c);
+        next[i] = n;
         for (uint32_t e = 0; e < n_local; e++)
-            n += counts[c->rank->ep * n_local + e];
+            n += rows[e];
     }
     const float *from = host_f32(c, 0);
     float *to = host_f32(c, 1);
     uint64_t row = 0;
     for (uint32_t e = 0; e < n_local; e++)
-        for (uint32_t src = 0; src < group.size; src++) {
-            uint32_t rows = counts_of(c, tdm_group_member(&group, src))[c->rank->ep * n_local + e];
-            uint64_t in = sorts ? next[src] : row, out = sorts ? row : next[src];
+        for (uint32_t i = 0; i < n_senders; i++) {
+            uint32_t rows = host_rows_sent(c, host_sender(c, i))[host_first_expert(c) + e];
+            uint64_t in = sorts ? next[i] : row, out = sorts ? row : next[i];
             if (rows > 0)
                 memcpy(to + out * c->h, from + in * c->h, rows * c->h * sizeof *to);
-            next[src] += rows;
+            next[i] += rows;
             row += rows;
         }
 }

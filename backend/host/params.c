@@ -8,14 +8,14 @@ static bool is(const tdm_param *param, const char *name)
     return strcmp(param->name, name) == 0;
 }
 
-/* Sections of columns, each shared out over TP. */
-static void share_columns(host_shape *shape, uint64_t a, uint64_t b, uint64_t c, uint32_t tp,
+/* Sections of columns, each shared out over a group. */
+static void share_columns(host_shape *shape, uint64_t a, uint64_t b, uint64_t c, uint32_t n_parts,
                           uint32_t part)
 {
-    const uint64_t widths[3] = {a / tp, b / tp, c / tp};
-    shape->n_parts = tp;
+    const uint64_t widths[3] = {a / n_parts, b / n_parts, c / n_parts};
+    shape->n_parts = n_parts;
     shape->part = part;
-    shape->replicated_tp = false;
+    shape->replicated = false;
     shape->columns = 0;
     for (shape->n_sections = 0; shape->n_sections < 3 && widths[shape->n_sections] > 0;) {
         shape->width[shape->n_sections] = widths[shape->n_sections];
@@ -28,7 +28,29 @@ static void share_rows(host_shape *shape, uint64_t rows, uint64_t columns, uint3
 {
     shape->row0 = rows / parts * part;
     shape->columns = shape->width[0] = columns;
-    shape->replicated_tp = false;
+    shape->replicated = false;
+}
+
+/* Experts shared out over EP, each of them over ETP: columns of the first matrix, rows of the
+ * second. Those rows are columns here, where an expert's whole matrix is a row. */
+static void expert_shape(const tdm_plan *plan, const tdm_param *p, uint32_t rank, host_shape *shape)
+{
+    const tdm_model *m = &plan->model;
+    tdm_group ep = tdm_mesh_group(&plan->mesh, TDM_GROUP_EP, rank),
+              etp = tdm_mesh_group(&plan->mesh, TDM_GROUP_ETP, rank);
+    uint32_t part = tdm_group_index(&etp, rank);
+    uint64_t h = m->hidden_size, f = m->moe_ffn_hidden_size, up = m->swiglu ? f : 0;
+    bool first = strncmp(p->name, "fc1", 3) == 0;
+    shape->row0 = m->num_experts / ep.size * tdm_group_index(&ep, rank);
+    shape->fan_in = first ? h : f;
+    if (first)
+        share_columns(shape, f, up, 0, etp.size, part);
+    else if (is(p, "fc2"))
+        share_columns(shape, f * h, 0, 0, etp.size, part);
+    else
+        shape->columns = shape->width[0] = h;
+    if (is(p, "fc1"))
+        shape->row0 *= h;
 }
 
 /* The dense half and the ends. Returns false for a name that is none of theirs. */
@@ -80,12 +102,9 @@ host_shape host_shape_of(const tdm_plan *plan, const tdm_kind *kind, const tdm_p
                         .n_sections = 1,
                         .n_parts = 1,
                         .width = {p->count},
-                        .replicated_tp = true};
+                        .replicated = true};
     if (p->expert) {
-        tdm_group ep = tdm_mesh_group(&plan->mesh, TDM_GROUP_EP, rank);
-        uint64_t n_local = m->num_experts / ep.size;
-        share_rows(&shape, m->num_experts, p->count / n_local, ep.size, tdm_group_index(&ep, rank));
-        shape.fan_in = strncmp(p->name, "fc1", 3) == 0 ? m->hidden_size : m->moe_ffn_hidden_size;
+        expert_shape(plan, p, rank, &shape);
     } else if (!dense_shape(plan, kind, p, tdm_group_index(&tp, rank), &shape)) {
         bool gate = strncmp(p->name, "gate", 4) == 0, places = is(p, "positions");
         shape.fan_in = gate || places ? m->hidden_size : 0;

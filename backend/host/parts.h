@@ -11,14 +11,16 @@
 /* ---- parameters: params.c ---- */
 
 /* How a rank's parameter lies in the model's: rows [row0, row0 + rows) of columns that come in
- * sections, each shared out over TP. */
+ * sections, each shared out over TP; of experts over ETP, the rows of one behind those of the
+ * other.
+ */
 typedef struct host_shape {
     uint64_t row0, columns; /* columns on this rank */
     uint32_t n_sections, part, n_parts;
-    uint64_t width[3];  /* columns of a section on this rank */
-    bool replicated_tp; /* all TP ranks hold the same */
-    uint64_t fan_in;    /* 0: no matrix */
-    float start;        /* initial value when fan_in is 0 */
+    uint64_t width[3]; /* columns of a section on this rank */
+    bool replicated;   /* all ranks of that group hold the same */
+    uint64_t fan_in;   /* 0: no matrix */
+    float start;       /* initial value when fan_in is 0 */
 } host_shape;
 
 typedef struct host_param {
@@ -50,7 +52,8 @@ typedef struct host_routing {
     uint64_t tokens;        /* of a replica's microbatch */
     const int32_t *choices; /* [layer][microbatch][replica][token][k]: the expert; -1 - expert when
                                it is full and the choice dropped */
-    const uint32_t *counts; /* [layer][microbatch][rank of the stage][expert] pairs sent */
+    const uint32_t *rows;   /* [layer][microbatch][rank of the stage][expert] sent: pairs, and what
+                               pads them to the expert's capacity */
     uint32_t n_microbatches, n_replicas, n_in_stage;
 } host_routing;
 
@@ -61,8 +64,8 @@ tdm_code host_routing_build(tdm_arena *arena, const tdm_plan *plan, host_routing
 
 typedef struct host_rank {
     tdm_host *host;
-    uint32_t rank, tp, dp, ep; /* indices in the groups */
-    host_param *params;        /* [n_params] in order of chunk, position, parameter */
+    uint32_t rank, tp, dp, ep, etp; /* indices in the groups */
+    host_param *params;             /* [n_params] in order of chunk, position, parameter */
     uint32_t n_params;
     const uint32_t *const *first_param; /* [n_chunks][n_positions] */
     float *scratch;                     /* [n_scratch] of the compute stream */
@@ -70,6 +73,7 @@ typedef struct host_rank {
     double *grad_norm;                  /* [n_steps] */
     float norm;                         /* sum of squares on its way */
     tdm_exec_segment *segments;         /* room for lists, [6][n_params] */
+    uint64_t *shares;                   /* [etp] of the op over ETP that runs: one stream has all */
 } host_rank;
 
 typedef struct host_call host_call;
@@ -80,7 +84,7 @@ typedef struct host_kernel {
     void (*run)(const host_call *call);
     const char *weight, *bias; /* parameters of the op's block; NULL: none */
     enum {
-        HOST_COLUMNS, /* the product's columns are shared out over TP */
+        HOST_COLUMNS, /* the product's columns are shared out over TP; of experts over ETP */
         HOST_ROWS,    /* its rows: the result is a part of a sum */
         HOST_LOCAL    /* on tokens of this rank's own */
     } way;
@@ -117,6 +121,16 @@ struct host_call {
     uint64_t row0;         /* first token of the residual here */
     bool sp;
 };
+
+/* Rows that a rank of the op's stage sends in its layer and microbatch: [n_experts]. */
+const uint32_t *host_rows_sent(const host_call *call, uint32_t rank);
+/* The ranks whose rows the experts of this rank work on, in the order in which these lie in what
+ * was received: by member of the ETP group, then by sender of that member's EP group. */
+uint32_t host_n_senders(const host_call *call);
+uint32_t host_sender(const host_call *call, uint32_t i);
+/* Number of this rank's experts, and the first of them. */
+uint32_t host_n_experts(const host_call *call);
+uint32_t host_first_expert(const host_call *call);
 
 static inline float *host_f32(const host_call *c, uint32_t ref)
 {

@@ -137,7 +137,7 @@ static uint64_t inner(const host_call *c)
 {
     const tdm_model *m = c->model;
     if (c->op->u.memory.bytes.per_token > 0)
-        return m->moe_ffn_hidden_size;
+        return m->moe_ffn_hidden_size / c->plan->mesh.etp;
     bool shared = strncmp(c->op->name, "shared.", 7) == 0;
     return (shared ? m->moe_shared_expert_intermediate_size : m->ffn_hidden_size) /
            c->plan->mesh.tp;

@@ -53,6 +53,17 @@ static void exchange(const host_call *c, tdm_exec_transfer *t)
     t->row = c->op->u.collective.token_bytes / sizeof(float);
 }
 
+/* Every member of an ETP group gives or gets the rows that came to it. */
+static void share_rows(const host_call *c, tdm_exec_transfer *t)
+{
+    tdm_received received =
+        tdm_plan_received(c->plan, c->rank->rank, c->in->layer, c->in->pass.microbatch);
+    uint64_t row = c->op->u.collective.token_bytes / sizeof(float);
+    for (uint32_t i = 0; i < c->plan->mesh.etp; i++)
+        c->rank->shares[i] = tdm_received_by(&received, i) * row;
+    t->shares = c->rank->shares;
+}
+
 tdm_code host_transfer(const host_call *c, tdm_exec_transfer *t, tdm_error *err)
 {
     if (c->in->pass.kind == TDM_PASS_O) {
@@ -69,6 +80,8 @@ tdm_code host_transfer(const host_call *c, tdm_exec_transfer *t, tdm_error *err)
         t->largest = strcmp(c->op->name, "loss.max.reduce") == 0;
         if (c->op->kind == TDM_OP_ALL_TO_ALL)
             exchange(c, t);
+        if (tdm_op_is_routed_gather(c->op))
+            share_rows(c, t);
     }
     if (!t->segments) {
         t->segments = &t->one;

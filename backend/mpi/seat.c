@@ -117,18 +117,7 @@ mpi_wait mpi_seat_meet(mpi_seat *seat, double value, uint64_t what, double *late
 
 /* ---- moving data ---- */
 
-typedef struct range {
-    uint64_t from, to;
-} range;
-
-static range shard_of(const mpi_seat *seat, const tdm_exec_segment *segment, uint32_t member)
-{
-    uint64_t count = segment->count, run = tdm_ceil_div(count, seat->n_members),
-             from = member * run, to = from + run;
-    return (range){from < count ? from : count, to < count ? to : count};
-}
-
-static uint64_t bytes_of(range r)
+static uint64_t bytes_of(tdm_exec_range r)
 {
     return (r.to - r.from) * sizeof(float);
 }
@@ -139,7 +128,7 @@ static mpi_wait reduce(mpi_seat *seat, const tdm_exec_transfer *t, bool packed)
 {
     uint64_t per_member = 0;
     for (uint32_t s = 0; s < t->n_segments; s++)
-        per_member += bytes_of(shard_of(seat, &t->segments[s], seat->me)) / sizeof(float);
+        per_member += bytes_of(tdm_exec_shard(t, s, seat->n_members, seat->me)) / sizeof(float);
     float *given = mpi_seat_scratch(seat, per_member * seat->n_members);
     if (!given && per_member > 0)
         return MPI_WAIT_FAILED;
@@ -147,7 +136,8 @@ static mpi_wait reduce(mpi_seat *seat, const tdm_exec_transfer *t, bool packed)
         float *next = given + k * per_member;
         for (uint32_t s = 0; k != seat->me && s < t->n_segments; s++) {
             const tdm_exec_segment *segment = &t->segments[s];
-            range mine = shard_of(seat, segment, seat->me), theirs = shard_of(seat, segment, k);
+            tdm_exec_range mine = tdm_exec_shard(t, s, seat->n_members, seat->me),
+                           theirs = tdm_exec_shard(t, s, seat->n_members, k);
             mpi_seat_receive(seat, k, next, bytes_of(mine));
             mpi_seat_send(seat, k, segment->in + theirs.from, bytes_of(theirs));
             next += mine.to - mine.from;
@@ -158,7 +148,7 @@ static mpi_wait reduce(mpi_seat *seat, const tdm_exec_transfer *t, bool packed)
         return wait;
     for (uint32_t s = 0; s < t->n_segments; s++) {
         const tdm_exec_segment *segment = &t->segments[s];
-        range r = shard_of(seat, segment, seat->me);
+        tdm_exec_range r = tdm_exec_shard(t, s, seat->n_members, seat->me);
         float *out = segment->out + (packed ? 0 : r.from);
         for (uint64_t i = 0; i < r.to - r.from; i++) {
             float own = segment->in[r.from + i], sum = seat->me == 0 ? own : given[i];
@@ -178,12 +168,12 @@ static mpi_wait gather(mpi_seat *seat, const tdm_exec_transfer *t, bool packed)
 {
     for (uint32_t s = 0; s < t->n_segments; s++) {
         const tdm_exec_segment *segment = &t->segments[s];
-        range mine = shard_of(seat, segment, seat->me);
+        tdm_exec_range mine = tdm_exec_shard(t, s, seat->n_members, seat->me);
         float *own = segment->out + mine.from;
         if (packed && segment->in != own && bytes_of(mine) > 0)
             memcpy(own, segment->in, bytes_of(mine));
         for (uint32_t k = 0; k < seat->n_members; k++) {
-            range theirs = shard_of(seat, segment, k);
+            tdm_exec_range theirs = tdm_exec_shard(t, s, seat->n_members, k);
             if (k == seat->me)
                 continue;
             mpi_seat_receive(seat, k, segment->out + theirs.from, bytes_of(theirs));
