@@ -13,6 +13,8 @@
 
 #include "core/base.h"
 
+#include <stdio.h>
+
 typedef struct tdm_verb {
     const char *name;
     const char *usage;   /* what follows the name on the command line: "SCENARIO [options]" */
@@ -83,7 +85,9 @@ int tdm_cli_complain(tdm_code code, const char *format, ...) __attribute__((form
  * (full disk, closed pipe). The last call of a verb that prints. */
 int tdm_cli_finish(int code);
 
-/* Writes the text to the file, or to standard output (path NULL or "-"); the exit code. */
+/* Has print write to the file, or to standard output (path NULL or "-"); the exit code. */
+int tdm_cli_print(const char *path, void (*print)(void *context, FILE *file), void *context);
+/* The same with a text. */
 int tdm_cli_put(const char *path, const char *text, size_t length);
 
 #endif
