@@ -53,7 +53,7 @@ tdm_code tdm_backend_check(const tdm_plan *plan, const tdm_run_options *options,
 typedef struct session {
     tdm_arena *arena;
     const tdm_plan *plan;
-    const tdm_machine *machine;
+    const tdm_trace *planned;
     const tdm_run_options *options;
     tdm_exec_device device;
     tdm_exec_transport transport;
@@ -79,7 +79,7 @@ static double pace_for(const tdm_paced_times *times)
 
 static tdm_code open_paced(session *s, tdm_error *err)
 {
-    tdm_code code = tdm_paced_plan(s->arena, s->plan, s->job.programs, s->machine, &s->times, err);
+    tdm_code code = tdm_paced_plan(s->arena, s->plan, s->job.programs, s->planned, &s->times, err);
     if (code != TDM_OK)
         return code;
     s->job.launch_s = s->times.launch_s;
@@ -206,6 +206,7 @@ static tdm_code sum_up(session *s, const tdm_trace *traces, tdm_trace *trace,
                                   .grad_norm = s->host ? tdm_host_grad_norm(s->host, i) : NAN};
     *report = (tdm_run_report){.device = s->device.name,
                                .transport = s->transport.name,
+                               .times_of = s->paced ? s->planned->engine : NULL,
                                .pace = s->job.pace,
                                .memory_checked = s->job.placement == TDM_EXEC_CHECKED,
                                .n_steps = n,
@@ -286,13 +287,13 @@ static tdm_code await_others(session *s, tdm_error *err)
     return verdict.code;
 }
 
-tdm_code tdm_backend_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
+tdm_code tdm_backend_run(tdm_arena *arena, const tdm_plan *plan, const tdm_trace *planned,
                          const tdm_run_options *options, tdm_trace *trace, tdm_run_report *report,
                          tdm_error *err)
 {
     session s = {.arena = arena,
                  .plan = plan,
-                 .machine = machine,
+                 .planned = planned,
                  .options = options,
                  .world = options->world,
                  .n_ranks = plan->mesh.world};

@@ -210,6 +210,8 @@ static json_t *run_of(const tdm_run_report *run)
         json_object_set_new(o, "n_hosts", json_integer(run->processes.n_hosts));
         set_real(o, "clock_uncertainty_s", run->clock_uncertainty_s);
     }
+    if (run->times_of)
+        set_text(o, "times_of", run->times_of);
     set_real(o, "pace", run->pace);
     set_real(o, "late_s", run->late_s);
     json_object_set_new(o, "memory_checked", json_boolean(run->memory_checked));

@@ -20,6 +20,7 @@ typedef struct tdm_predict_options {
     size_t n_sets;
     const char *engine; /* "sim", "analytic", or a device that runs the plan: "host", "paced" */
     const tdm_run_options *run; /* of a device */
+    const char *times_of;       /* "paced": the engine whose times it takes */
     uint32_t repetition;        /* of the scenario's perturbation, from 0 */
     tdm_fold_mode fold;
 } tdm_predict_options;

@@ -59,7 +59,7 @@ static void run_paced(tdm_arena *arena, const tdm_scenario *sc, double real_step
     double worst = 1;
     for (int attempt = 0; attempt < ATTEMPTS && worst > TOLERANCE; attempt++, options.pace *= 2) {
         tdm_run_report report;
-        if (tdm_backend_run(arena, &plan, &machine, &options, &trace, &report, err) != TDM_OK)
+        if (tdm_backend_run(arena, &plan, &planned, &options, &trace, &report, err) != TDM_OK)
             fail_msg("%s", err->text);
         tdm_figures figures = figures_of(arena, &plan, &machine, &trace);
         worst = worst_difference(&figures, &expected);

@@ -53,6 +53,8 @@ done
 [ ! -e runs/stages/platform.xml ] || fail "a platform, though nothing was simulated"
 says runs/stages/figures.json '"engine": "paced"'
 says runs/stages/figures.json '"loss": null'
+run 0 stages.yaml --device paced --engine analytic --steps 1 --pace 1 --no-files
+says out "(times of analytic; 1 real seconds for one shown;"
 run 0 stages.yaml --device paced --steps 1 --pace 0.5 --no-files --format csv
 says out "step_time_s"
 rm -r runs
@@ -94,6 +96,8 @@ run 2 small-16rank-host --set parallel.etp=2 --set parallel.ep=2
 says err "parallel.expert_tensor_parallel_size: 2: the host device computes whole experts only (set it to 1)"
 run 2 small-16rank-host --set routing.capacity_factor=1 --set routing.pad_to_capacity=true
 says err "routing.pad_to_capacity: true: the host device computes without padding (set it to false)"
+run 2 small-16rank-host --engine analytic
+says err "run: --engine is for --device paced"
 run 2 small-16rank-host --pace 2
 says err "run: --pace is for --device paced"
 run 3 llama-16gpu-tp4-pp2-dp2 --set training.dtype=fp32 --set training.grad_dtype=fp32 \

@@ -4,6 +4,7 @@
 #include "cli.h"
 #include "publish.h"
 #include "run_arguments.h"
+#include "sim/sim.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +23,19 @@ static int check_dump(const char *folder, bool paced)
                                                "computes nothing");
     if (folder && access(folder, F_OK) == 0)
         return tdm_cli_complain(TDM_E_INVALID, "run: --dump: %s is there already", folder);
+    return TDM_CLI_GO_ON;
+}
+
+static int check_engine(arguments *a)
+{
+    const char **engine = &a->predict.times_of;
+    if (!tdm_run_is_paced(&a->run.run))
+        return *engine ? tdm_cli_complain(TDM_E_INVALID, "run: --engine is for --device paced")
+                       : TDM_CLI_GO_ON;
+    if (!*engine)
+        *engine = tdm_sim_missing() ? "analytic" : "sim";
+    if (strcmp(*engine, "sim") == 0 && tdm_sim_missing())
+        return tdm_cli_complain(TDM_E_INVALID, "run: %s", tdm_sim_missing());
     return TDM_CLI_GO_ON;
 }
 
@@ -53,6 +67,8 @@ static int check(tdm_arena *arena, const tdm_cli_strings *operands, arguments *a
                                 "run: no folder with scenarios/ and topologies/ (set TANDEM_ROOT)");
     int code = tdm_run_arguments_check(&a->run);
     if (code == TDM_CLI_GO_ON)
+        code = check_engine(a);
+    if (code == TDM_CLI_GO_ON)
         code = check_dump(a->run.run.dump, tdm_run_is_paced(&a->run.run));
     return code == TDM_CLI_GO_ON ? check_plan_text(operands->items[0], a) : code;
 }
@@ -65,7 +81,13 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
                                                              .value_name = "KEY=VALUE",
                                                              .text = "set a key of the scenario",
                                                              .values = &sets}};
+    static const char *const engines[] = {"sim", "analytic", NULL};
     const tdm_cli_option others[] = {
+        {.name = "--engine",
+         .value_name = "ENGINE",
+         .text = "paced: whose times it takes (default sim where that is built in)",
+         .choices = engines,
+         .value = &a->predict.times_of},
         {.name = "--dump",
          .value_name = "DIR",
          .text = "host: write words, routing, weights and gradients of every step, as .npy",
