@@ -1,4 +1,5 @@
 /* run.c: puts device, transport and memory together, runs the steps, sums them up. */
+#include "../core/stats.h"
 #include "backend.h"
 #include "host/host.h"
 #include "mpi/transport.h"
@@ -140,20 +141,6 @@ static void extent_of(const session *s, const tdm_trace *trace, double extent[2]
         }
 }
 
-/* The step with so many others at most as long as half of all. */
-static uint32_t median_of(const tdm_run_step *steps, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t before = 0;
-        for (uint32_t k = 0; k < n; k++)
-            before +=
-                steps[k].step_s < steps[i].step_s || (steps[k].step_s <= steps[i].step_s && k < i);
-        if (before == (n - 1) / 2)
-            return i;
-    }
-    return n - 1;
-}
-
 /* Losses and norms of ranks that other processes carried out. */
 static tdm_code share_losses(session *s, tdm_error *err)
 {
@@ -194,16 +181,19 @@ static tdm_code sum_up(session *s, const tdm_trace *traces, tdm_trace *trace,
 {
     uint32_t n = s->job.n_steps;
     tdm_run_step *steps = TDM_ALLOC(s->arena, tdm_run_step, n);
+    double *steps_s = TDM_ALLOC(s->arena, double, n);
     double *values = TDM_ALLOC(s->arena, double, 2 * (size_t)n + 2);
     tdm_code code = measure(s, traces, values, err);
     if (code == TDM_OK)
         code = share_losses(s, err);
     if (code != TDM_OK)
         return code;
-    for (uint32_t i = 0; i < n; i++)
-        steps[i] = (tdm_run_step){.step_s = fmax(values[2 * i + 1] + values[2 * i], 0),
+    for (uint32_t i = 0; i < n; i++) {
+        steps_s[i] = fmax(values[2 * i + 1] + values[2 * i], 0);
+        steps[i] = (tdm_run_step){.step_s = steps_s[i],
                                   .loss = s->host ? tdm_host_loss(s->host, i) : NAN,
                                   .grad_norm = s->host ? tdm_host_grad_norm(s->host, i) : NAN};
+    }
     *report = (tdm_run_report){.device = s->device.name,
                                .transport = s->transport.name,
                                .times_of = s->paced ? s->planned->engine : NULL,
@@ -211,7 +201,7 @@ static tdm_code sum_up(session *s, const tdm_trace *traces, tdm_trace *trace,
                                .memory_checked = s->job.placement == TDM_EXEC_CHECKED,
                                .n_steps = n,
                                .steps = steps,
-                               .traced_step = median_of(steps, n),
+                               .traced_step = (uint32_t)tdm_stats_median_place(steps_s, n),
                                .late_s = values[2 * n],
                                .launch = s->options->launch,
                                .clock_uncertainty_s = values[2 * n + 1]};

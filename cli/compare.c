@@ -303,8 +303,9 @@ static void add_interval(tdm_comparison *c)
     if (c->a->n_steps < 2 && c->b->n_steps < 2)
         return;
     c->has_interval = true;
-    tdm_stats_bootstrap_ratio(SEED, c->a->steps_s, c->a->n_steps, c->b->steps_s, c->b->n_steps,
-                              N_DRAWS, TDM_COMPARE_CONFIDENCE, &c->interval_low, &c->interval_high);
+    tdm_stats_bootstrap_medians(SEED, c->a->steps_s, c->a->n_steps, c->b->steps_s, c->b->n_steps,
+                                N_DRAWS, TDM_COMPARE_CONFIDENCE, &c->interval_low,
+                                &c->interval_high);
 }
 
 static void add_side_notes(maker *m, const tdm_side *side)

@@ -198,10 +198,10 @@ static json_t *targets(const tdm_result *result, const tdm_verdict *verdicts)
     return list;
 }
 
-/* What was carried out; figures and trace are those of step `traced_step`. */
+/* How it was carried out. */
 static json_t *run_of(const tdm_run_report *run)
 {
-    json_t *o = json_object(), *list = json_array();
+    json_t *o = json_object();
     set_text(o, "device", run->device);
     set_text(o, "transport", run->transport);
     if (run->processes.n_processes > 0) {
@@ -215,16 +215,25 @@ static json_t *run_of(const tdm_run_report *run)
     set_real(o, "pace", run->pace);
     set_real(o, "late_s", run->late_s);
     json_object_set_new(o, "memory_checked", json_boolean(run->memory_checked));
-    json_object_set_new(o, "traced_step", json_integer(run->traced_step));
-    for (uint32_t i = 0; i < run->n_steps; i++) {
+    return o;
+}
+
+/* Of a prediction its one step, of a run all that were carried out. */
+static json_t *steps(const tdm_result *result)
+{
+    const tdm_run_report *run = &result->run;
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < (run->device ? run->n_steps : 1); i++) {
         json_t *step = json_object();
-        set_real(step, "step_time_s", run->steps[i].step_s);
-        set_real(step, "loss", run->steps[i].loss);
-        set_real(step, "grad_norm", run->steps[i].grad_norm);
+        set_real(step, "step_time_s",
+                 run->device ? run->steps[i].step_s : result->step.figures.step_time_s);
+        if (run->device) {
+            set_real(step, "loss", run->steps[i].loss);
+            set_real(step, "grad_norm", run->steps[i].grad_norm);
+        }
         json_array_append_new(list, step);
     }
-    json_object_set_new(o, "steps", list);
-    return o;
+    return list;
 }
 
 json_t *tdm_output_figures_json(const tdm_result *result, const tdm_verdict *verdicts)
@@ -249,6 +258,8 @@ json_t *tdm_output_figures_json(const tdm_result *result, const tdm_verdict *ver
     json_object_set_new(document, "forward_only", forward);
     json_object_set_new(document, "ranks", ranks(figures));
     json_object_set_new(document, "targets", targets(result, verdicts));
+    json_object_set_new(document, "median_step", json_integer(result->run.traced_step + 1));
+    json_object_set_new(document, "steps", steps(result));
     if (result->run.device)
         json_object_set_new(document, "run", run_of(&result->run));
     return document;

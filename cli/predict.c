@@ -74,6 +74,27 @@ tdm_code tdm_predict_on(tdm_arena *arena, const tdm_result *result, const tdm_ma
     return TDM_OK;
 }
 
+static void take_latency(tdm_result *result)
+{
+    double latency_s = result->forward.figures.step_time_s;
+    result->forward.figures.forward_latency_s = result->step.figures.forward_latency_s = latency_s;
+}
+
+tdm_code tdm_predict_repetition(tdm_arena *arena, tdm_result *result, uint32_t repetition,
+                                tdm_error *err)
+{
+    tdm_prediction *step = &result->step, *forward = &result->forward;
+    result->machine = tdm_machine_of(arena, &result->scenario, repetition);
+    tdm_code code = ride(arena, result->engine, &result->machine, &step->plan, result->layouts,
+                         &step->trace, &step->figures, err);
+    if (code == TDM_OK)
+        code = ride(arena, result->engine, &result->machine, &forward->plan, NULL, &forward->trace,
+                    &forward->figures, err);
+    if (code == TDM_OK)
+        take_latency(result);
+    return code;
+}
+
 typedef struct proof_plan {
     tdm_layout_proof *proof;
     const tdm_role *role; /* of the rank seen last */
@@ -200,11 +221,9 @@ static tdm_code predict_forward(tdm_arena *arena, const tdm_predict_options *opt
     }
     if (code == TDM_OK)
         code = run_plan(arena, options, result, NULL, &ignored, &result->forward, err);
-    if (code != TDM_OK)
-        return code;
-    result->forward.figures.forward_latency_s = result->forward.figures.step_time_s;
-    result->step.figures.forward_latency_s = result->forward.figures.step_time_s;
-    return TDM_OK;
+    if (code == TDM_OK)
+        take_latency(result);
+    return code;
 }
 
 static tdm_grade worst_grade(const tdm_result *result)

@@ -99,8 +99,11 @@ static int judge(const tdm_publish_options *a, const tdm_outcome *o)
 static char *document_text(const tdm_outcome *o)
 {
     json_t *document = tdm_output_figures_json(o->result, o->verdicts);
-    if (document && o->repeat)
+    if (document && o->repeat) {
+        json_object_set_new(document, "median_step", json_integer(o->repeat->median + 1));
+        json_object_set_new(document, "steps", tdm_repeat_steps_json(o->repeat));
         json_object_set_new(document, "repeat", tdm_repeat_json(o->result, o->repeat));
+    }
     char *text = document ? tdm_output_json_text(document) : NULL;
     json_decref(document);
     return text;
@@ -129,9 +132,14 @@ int tdm_publish(tdm_arena *arena, const tdm_publish_options *a, tdm_outcome *o, 
         code = tdm_cli_fail(err);
     if (code == TDM_OK)
         code = print_all(arena, a, o);
+    const char *which =
+        o->repeat
+            ? tdm_arena_printf(arena, ", of repetition %u, the median; repetitions.csv has all",
+                               o->repeat->median + 1)
+            : "";
     if (code == TDM_OK && files && !a->quiet)
         fprintf(stderr, "\nFiles in %s%s; trace.json opens in https://ui.perfetto.dev\n", folder,
-                o->repeat ? ", of repetition 1; repetitions.csv has all" : "");
+                which);
     free(o->text);
     return code == TDM_OK ? judge(a, o) : code;
 }

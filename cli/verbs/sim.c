@@ -148,7 +148,7 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
 }
 
 /* Repeats the prediction, or varies it, if asked to. */
-static int follow_up(tdm_arena *arena, arguments *a, const tdm_result *result, tdm_error *err)
+static int follow_up(tdm_arena *arena, arguments *a, tdm_result *result, tdm_error *err)
 {
     tdm_outcome o = {.result = result};
     tdm_repeat repeat;
