@@ -67,6 +67,16 @@ const char *tdm_cli_scenario(tdm_arena *arena, const char *root, const char *ope
  * once: it is a scenario. */
 bool tdm_cli_is_plan_text(const char *path);
 
+/* The words of a command, the verb first. */
+typedef struct tdm_cli_command {
+    char **words; /* [n] */
+    int n;
+} tdm_cli_command;
+/* A word as a shell takes it back, and the command, in one line: line ends within words become
+ * blanks. */
+void tdm_cli_put_word(const char *word, FILE *file);
+void tdm_cli_put_command(const tdm_cli_command *command, FILE *file);
+
 /* Prints the collected messages on standard error and returns err's code as exit code
  * (TDM_E_INTERNAL when it holds none). */
 int tdm_cli_fail(const tdm_error *err);

@@ -35,6 +35,27 @@ static json_t *folded(const tdm_result *result)
     return o;
 }
 
+static json_t *layout(const tdm_plan *plan)
+{
+    const tdm_mesh mesh = tdm_mesh_whole(&plan->mesh);
+    const struct {
+        const char *name;
+        uint32_t value;
+    } sizes[] = {{"tp", mesh.tp},
+                 {"cp", mesh.cp},
+                 {"ep", mesh.ep},
+                 {"etp", mesh.etp},
+                 {"dp", mesh.dp},
+                 {"pp", mesh.pp},
+                 {"num_microbatches", plan->num_microbatches},
+                 {"micro_batch_size", plan->micro_batch_size},
+                 {"seq_length", plan->seq_length}};
+    json_t *o = json_object();
+    for (size_t i = 0; i < TDM_COUNT(sizes); i++)
+        json_object_set_new(o, sizes[i].name, json_integer(sizes[i].value));
+    return o;
+}
+
 static json_t *provenance(const tdm_result *result)
 {
     const tdm_scenario *scenario = &result->scenario;
@@ -56,6 +77,7 @@ static json_t *provenance(const tdm_result *result)
     set_text(o, "device_grade",
              modelled ? tdm_grade_name(tdm_cost_grade(&scenario->device)) : NULL);
     set_text(o, "worst_grade", modelled ? tdm_grade_name(result->grade) : NULL);
+    json_object_set_new(o, "layout", layout(&result->step.plan));
     set_text(o, "plan_hash", hash);
     json_object_set_new(o, "n_ranks", json_integer(tdm_mesh_whole(&result->step.plan.mesh).world));
     json_object_set_new(o, "n_ops", json_integer((json_int_t)result->verified.n_ops));

@@ -10,18 +10,30 @@
 #include <string.h>
 #include <unistd.h>
 
-static tdm_code write_repetitions(tdm_arena *arena, const tdm_outcome *o, tdm_output *output,
-                                  tdm_error *err)
+/* Has print write the file of that name. */
+static tdm_code write_file(tdm_arena *arena, const tdm_outcome *o, const char *name,
+                           void (*print)(const tdm_outcome *o, FILE *file), tdm_output *output,
+                           tdm_error *err)
 {
-    const char *path = tdm_output_add(arena, output, "repetitions.csv");
+    const char *path = tdm_output_add(arena, output, name);
     FILE *file = fopen(path, "w");
     if (!file)
         return tdm_error_add(err, TDM_E_INTERNAL, "%s: %s", path, strerror(errno));
-    tdm_repeat_table(o->result, o->repeat, file);
+    print(o, file);
     bool failed = ferror(file) != 0;
     if (fclose(file) != 0 || failed)
         return tdm_error_add(err, TDM_E_INTERNAL, "%s: %s", path, strerror(errno));
     return TDM_OK;
+}
+
+static void print_repetitions(const tdm_outcome *o, FILE *file)
+{
+    tdm_repeat_table(o->result, o->repeat, file);
+}
+
+static void print_command(const tdm_outcome *o, FILE *file)
+{
+    tdm_cli_put_command(&o->command, file);
 }
 
 /* A signal that asks to stop waits until the files are whole or gone. */
@@ -37,7 +49,9 @@ tdm_code tdm_outcome_write(tdm_arena *arena, const tdm_outcome *o, const char *f
         code = tdm_sim_write_platform(&result->step.plan, result->machine.topology,
                                       tdm_output_add(arena, &output, "platform.xml"), err);
     if (code == TDM_OK && o->repeat)
-        code = write_repetitions(arena, o, &output, err);
+        code = write_file(arena, o, "repetitions.csv", print_repetitions, &output, err);
+    if (code == TDM_OK)
+        code = write_file(arena, o, "command.txt", print_command, &output, err);
     if (code == TDM_OK)
         code = tdm_output_write(arena, result, o->text, &output, err);
     if (code == TDM_OK && !o->repeat) /* one of an earlier run would speak of another scenario */

@@ -17,6 +17,7 @@ typedef struct tdm_publish_options {
 /* What is known once everything is predicted, or carried out. */
 typedef struct tdm_outcome {
     const tdm_result *result;
+    tdm_cli_command command;            /* that made it */
     const tdm_repeat *repeat;           /* NULL: not repeated */
     const tdm_sensitivity *sensitivity; /* NULL: not asked for */
     const tdm_verdict *verdicts;        /* filled by tdm_publish, as is the JSON document */

@@ -12,6 +12,7 @@
 typedef struct arguments {
     tdm_predict_options predict;
     tdm_publish_options publish;
+    tdm_cli_command command;
     tdm_run_arguments run;
     const char *plan_text; /* the operand, when it is no scenario */
 } arguments;
@@ -132,7 +133,7 @@ static int carry_out(tdm_arena *arena, arguments *a, tdm_launched *launched)
         return tdm_run_text(arena, a->plan_text, &a->run.run, &a->publish, launched);
     tdm_result *result = TDM_ALLOC(arena, tdm_result, 1);
     tdm_error *err = TDM_ALLOC(arena, tdm_error, 1);
-    tdm_outcome outcome = {.result = result};
+    tdm_outcome outcome = {.result = result, .command = a->command};
     if (tdm_predict(arena, &a->predict, result, err) != TDM_OK)
         return tdm_launched_fail(launched, err);
     return launched->quiet ? TDM_OK : tdm_publish(arena, &a->publish, &outcome, err);
@@ -142,6 +143,7 @@ static int run(int argc, char **argv)
 {
     tdm_arena arena = {0};
     arguments a = {.publish = {.verb = "run", .format = "text"},
+                   .command = {argv, argc},
                    .run = tdm_run_arguments_default("run")};
     tdm_launched launched;
     int code = parse(&arena, argc, argv, &a);

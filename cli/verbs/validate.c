@@ -22,6 +22,7 @@ typedef struct arguments {
     bool no_plots;
     const char *format, *file, *out_dir;
     bool quiet;
+    tdm_cli_command command;
     const char *root;
 } arguments;
 
@@ -153,8 +154,8 @@ static tdm_code make_sides(tdm_arena *arena, const arguments *a, const tdm_launc
     tdm_code code = launched->quiet ? TDM_OK : tdm_predict(arena, &options, predicted, err);
     if (code == TDM_OK)
         code = tdm_predict(arena, &run, measured, err);
-    p->predicted.result = predicted;
-    p->measured.result = measured;
+    p->predicted = (tdm_outcome){.result = predicted, .command = a->command};
+    p->measured = (tdm_outcome){.result = measured, .command = a->command};
     return code;
 }
 
@@ -310,6 +311,7 @@ static int run(int argc, char **argv)
     arguments a = {.engine = "sim",
                    .run = tdm_run_arguments_default("validate"),
                    .tolerance_text = "15%",
+                   .command = {argv, argc},
                    .format = "text"};
     tdm_launched launched;
     int code = parse(&arena, argc, argv, &a);
