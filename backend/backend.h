@@ -3,7 +3,7 @@
 #ifndef TDM_BACKEND_H
 #define TDM_BACKEND_H
 
-#include "../core/engine.h"
+#include "../core/trace.h"
 #include "launch.h"
 #include "world.h"
 
@@ -27,6 +27,7 @@ typedef struct tdm_run_step {
 
 typedef struct tdm_run_report {
     const char *device, *transport; /* device NULL: nothing was run */
+    const char *times_of;           /* paced: the engine that planned; NULL elsewhere */
     double pace;                    /* 1 but on the paced device */
     double late_s;       /* paced: most by which an op ended later than planned, in plan time */
     bool memory_checked; /* and found as planned */
@@ -49,9 +50,10 @@ tdm_code tdm_backend_check(const tdm_plan *plan, const tdm_run_options *options,
  * divisor of them. */
 tdm_code tdm_backend_check_world(uint32_t n_ranks, const tdm_run_options *options, tdm_error *err);
 
-/* Runs the plan; fills the trace with the step of median time. The paced device takes its times
- * from the machine. Times in the trace are in seconds of the plan. */
-tdm_code tdm_backend_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
+/* Runs the plan; fills the trace with the step of median time. `planned` is a trace of this plan by
+ * any engine, whose times the paced device takes; NULL for other devices. Times in the trace are in
+ * seconds of the plan. */
+tdm_code tdm_backend_run(tdm_arena *arena, const tdm_plan *plan, const tdm_trace *planned,
                          const tdm_run_options *options, tdm_trace *trace, tdm_run_report *report,
                          tdm_error *err);
 

@@ -1,4 +1,5 @@
-/* paced.c: every op sleeps its planned time, a transfer that from its last member's start. An op is
+/* paced.c: every op sleeps its planned time, a transfer that from its last member's start, so what
+ * other transfers take of its links is in the time that the engine planned for it. An op is
  * due at the planned time after all that it waited for was due, so that waking up late does not add
  * up along a stream. */
 #include "paced.h"
@@ -11,22 +12,19 @@ struct tdm_paced {
 };
 
 tdm_code tdm_paced_plan(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
-                        const tdm_machine *machine, tdm_paced_times *times, tdm_error *err)
+                        const tdm_trace *planned, tdm_paced_times *times, tdm_error *err)
 {
-    tdm_trace trace;
     tdm_calls calls;
-    tdm_code code = tdm_analytic_run(arena, plan, machine, &trace, err);
-    if (code == TDM_OK)
-        code = tdm_calls_match(arena, plan, programs, &trace, &calls, err);
+    tdm_code code = tdm_calls_match(arena, plan, programs, planned, &calls, err);
     if (code != TDM_OK)
         return code;
-    tdm_paced_times out = {.launch_s = trace.launch_s,
+    tdm_paced_times out = {.launch_s = planned->launch_s,
                            .seconds = TDM_ALLOC(arena, const double *, plan->mesh.world)};
     for (uint32_t rank = 0; rank < plan->mesh.world; rank++) {
         const tdm_program *p = &programs[plan->role_of[rank]];
         double *seconds = TDM_ALLOC(arena, double, p->n_ops);
         for (uint32_t op = 0; op < p->n_ops; op++) {
-            tdm_span span = trace.ranks[rank].spans[op];
+            tdm_span span = planned->ranks[rank].spans[op];
             if (tdm_op_is_comm(p->ops[op].op))
                 span.start_s = calls.arrived_s[calls.of_rank[rank][p->comm[op]]];
             seconds[op] = span.end_s - span.start_s;

@@ -4,9 +4,9 @@
 
 #include "executor.h"
 
-#include "../core/engine.h"
+#include "../core/program.h"
 
-/* What the analytic engine plans for the ops of all ranks, apart from waiting. */
+/* What an engine plans for the ops of all ranks, apart from waiting. */
 typedef struct tdm_paced_times {
     double launch_s;        /* of one op */
     double step_s;          /* of the whole step */
@@ -14,8 +14,9 @@ typedef struct tdm_paced_times {
     uint64_t n_ops;         /* of all ranks */
 } tdm_paced_times;
 
+/* From a trace of the plan. */
 tdm_code tdm_paced_plan(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
-                        const tdm_machine *machine, tdm_paced_times *times, tdm_error *err);
+                        const tdm_trace *planned, tdm_paced_times *times, tdm_error *err);
 
 typedef struct tdm_paced tdm_paced;
 tdm_paced *tdm_paced_open(tdm_arena *arena, const tdm_plan *plan, const tdm_paced_times *times,

@@ -1,4 +1,5 @@
 /* run.c: puts device, transport and memory together, runs the steps, sums them up. */
+#include "../core/stats.h"
 #include "backend.h"
 #include "host/host.h"
 #include "mpi/transport.h"
@@ -53,7 +54,7 @@ tdm_code tdm_backend_check(const tdm_plan *plan, const tdm_run_options *options,
 typedef struct session {
     tdm_arena *arena;
     const tdm_plan *plan;
-    const tdm_machine *machine;
+    const tdm_trace *planned;
     const tdm_run_options *options;
     tdm_exec_device device;
     tdm_exec_transport transport;
@@ -79,7 +80,7 @@ static double pace_for(const tdm_paced_times *times)
 
 static tdm_code open_paced(session *s, tdm_error *err)
 {
-    tdm_code code = tdm_paced_plan(s->arena, s->plan, s->job.programs, s->machine, &s->times, err);
+    tdm_code code = tdm_paced_plan(s->arena, s->plan, s->job.programs, s->planned, &s->times, err);
     if (code != TDM_OK)
         return code;
     s->job.launch_s = s->times.launch_s;
@@ -140,20 +141,6 @@ static void extent_of(const session *s, const tdm_trace *trace, double extent[2]
         }
 }
 
-/* The step with so many others at most as long as half of all. */
-static uint32_t median_of(const tdm_run_step *steps, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t before = 0;
-        for (uint32_t k = 0; k < n; k++)
-            before +=
-                steps[k].step_s < steps[i].step_s || (steps[k].step_s <= steps[i].step_s && k < i);
-        if (before == (n - 1) / 2)
-            return i;
-    }
-    return n - 1;
-}
-
 /* Losses and norms of ranks that other processes carried out. */
 static tdm_code share_losses(session *s, tdm_error *err)
 {
@@ -194,23 +181,27 @@ static tdm_code sum_up(session *s, const tdm_trace *traces, tdm_trace *trace,
 {
     uint32_t n = s->job.n_steps;
     tdm_run_step *steps = TDM_ALLOC(s->arena, tdm_run_step, n);
+    double *steps_s = TDM_ALLOC(s->arena, double, n);
     double *values = TDM_ALLOC(s->arena, double, 2 * (size_t)n + 2);
     tdm_code code = measure(s, traces, values, err);
     if (code == TDM_OK)
         code = share_losses(s, err);
     if (code != TDM_OK)
         return code;
-    for (uint32_t i = 0; i < n; i++)
-        steps[i] = (tdm_run_step){.step_s = fmax(values[2 * i + 1] + values[2 * i], 0),
+    for (uint32_t i = 0; i < n; i++) {
+        steps_s[i] = fmax(values[2 * i + 1] + values[2 * i], 0);
+        steps[i] = (tdm_run_step){.step_s = steps_s[i],
                                   .loss = s->host ? tdm_host_loss(s->host, i) : NAN,
                                   .grad_norm = s->host ? tdm_host_grad_norm(s->host, i) : NAN};
+    }
     *report = (tdm_run_report){.device = s->device.name,
                                .transport = s->transport.name,
+                               .times_of = s->paced ? s->planned->engine : NULL,
                                .pace = s->job.pace,
                                .memory_checked = s->job.placement == TDM_EXEC_CHECKED,
                                .n_steps = n,
                                .steps = steps,
-                               .traced_step = median_of(steps, n),
+                               .traced_step = (uint32_t)tdm_stats_median_place(steps_s, n),
                                .late_s = values[2 * n],
                                .launch = s->options->launch,
                                .clock_uncertainty_s = values[2 * n + 1]};
@@ -286,13 +277,13 @@ static tdm_code await_others(session *s, tdm_error *err)
     return verdict.code;
 }
 
-tdm_code tdm_backend_run(tdm_arena *arena, const tdm_plan *plan, const tdm_machine *machine,
+tdm_code tdm_backend_run(tdm_arena *arena, const tdm_plan *plan, const tdm_trace *planned,
                          const tdm_run_options *options, tdm_trace *trace, tdm_run_report *report,
                          tdm_error *err)
 {
     session s = {.arena = arena,
                  .plan = plan,
-                 .machine = machine,
+                 .planned = planned,
                  .options = options,
                  .world = options->world,
                  .n_ranks = plan->mesh.world};

@@ -13,6 +13,8 @@
 
 #include "core/base.h"
 
+#include <stdio.h>
+
 typedef struct tdm_verb {
     const char *name;
     const char *usage;   /* what follows the name on the command line: "SCENARIO [options]" */
@@ -65,6 +67,16 @@ const char *tdm_cli_scenario(tdm_arena *arena, const char *root, const char *ope
  * once: it is a scenario. */
 bool tdm_cli_is_plan_text(const char *path);
 
+/* The words of a command, the verb first. */
+typedef struct tdm_cli_command {
+    char **words; /* [n] */
+    int n;
+} tdm_cli_command;
+/* A word as a shell takes it back, and the command, in one line: line ends within words become
+ * blanks. */
+void tdm_cli_put_word(const char *word, FILE *file);
+void tdm_cli_put_command(const tdm_cli_command *command, FILE *file);
+
 /* Prints the collected messages on standard error and returns err's code as exit code
  * (TDM_E_INTERNAL when it holds none). */
 int tdm_cli_fail(const tdm_error *err);
@@ -83,7 +95,9 @@ int tdm_cli_complain(tdm_code code, const char *format, ...) __attribute__((form
  * (full disk, closed pipe). The last call of a verb that prints. */
 int tdm_cli_finish(int code);
 
-/* Writes the text to the file, or to standard output (path NULL or "-"); the exit code. */
+/* Has print write to the file, or to standard output (path NULL or "-"); the exit code. */
+int tdm_cli_print(const char *path, void (*print)(void *context, FILE *file), void *context);
+/* The same with a text. */
 int tdm_cli_put(const char *path, const char *text, size_t length);
 
 #endif

@@ -127,19 +127,37 @@ int tdm_cli_finish(int code)
     return tdm_cli_complain(TDM_E_INTERNAL, "standard output: %s", strerror(errno));
 }
 
-int tdm_cli_put(const char *path, const char *text, size_t length)
+int tdm_cli_print(const char *path, void (*print)(void *context, FILE *file), void *context)
 {
     if (!path || strcmp(path, "-") == 0) {
-        fwrite(text, 1, length, stdout);
+        print(context, stdout);
         return tdm_cli_finish(TDM_OK);
     }
     FILE *file = fopen(path, "w");
     if (!file)
         return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", path, strerror(errno));
-    bool failed = fwrite(text, 1, length, file) != length;
+    print(context, file);
+    bool failed = ferror(file) != 0;
     if (fclose(file) != 0 || failed)
         return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", path, strerror(errno));
     return TDM_OK;
+}
+
+typedef struct text_run {
+    const char *text;
+    size_t length;
+} text_run;
+
+static void put_text(void *context, FILE *file)
+{
+    const text_run *run = context;
+    fwrite(run->text, 1, run->length, file);
+}
+
+int tdm_cli_put(const char *path, const char *text, size_t length)
+{
+    text_run run = {text, length};
+    return tdm_cli_print(path, put_text, &run);
 }
 
 bool tdm_cli_is_plan_text(const char *path)

@@ -303,8 +303,9 @@ static void add_interval(tdm_comparison *c)
     if (c->a->n_steps < 2 && c->b->n_steps < 2)
         return;
     c->has_interval = true;
-    tdm_stats_bootstrap_ratio(SEED, c->a->steps_s, c->a->n_steps, c->b->steps_s, c->b->n_steps,
-                              N_DRAWS, TDM_COMPARE_CONFIDENCE, &c->interval_low, &c->interval_high);
+    tdm_stats_bootstrap_medians(SEED, c->a->steps_s, c->a->n_steps, c->b->steps_s, c->b->n_steps,
+                                N_DRAWS, TDM_COMPARE_CONFIDENCE, &c->interval_low,
+                                &c->interval_high);
 }
 
 static void add_side_notes(maker *m, const tdm_side *side)
@@ -335,46 +336,4 @@ void tdm_compare(tdm_arena *arena, const tdm_side *a, const tdm_side *b, tdm_com
     if (c->same_plan && a->has_ops && b->has_ops)
         add_ops(&m);
     add_interval(c);
-}
-
-/* ---- tolerance ---- */
-
-static const tdm_compare_row *figure_row(const tdm_comparison *c, const char *figure)
-{
-    for (uint32_t i = 0; i < c->n_rows; i++)
-        if (c->rows[i].section == TDM_COMPARE_FIGURES && strcmp(c->rows[i].name, figure) == 0)
-            return &c->rows[i];
-    return NULL;
-}
-
-tdm_code tdm_tolerance_check(const tdm_tolerance *tolerance, const tdm_comparison *c,
-                             tdm_error *err)
-{
-    for (size_t i = 0; i < tolerance->n_figures; i++) {
-        if (figure_row(c, tolerance->figures[i]))
-            continue;
-        uint32_t place = tdm_side_figure(tolerance->figures[i]);
-        const tdm_side *lacks = isnan(c->a->figures[place]) ? c->a : c->b;
-        tdm_error_add(err, TDM_E_INVALID,
-                      "compare: %s is not known of %s (choose others with --figures)",
-                      tolerance->figures[i], lacks->path);
-    }
-    return err->n_messages ? TDM_E_INVALID : TDM_OK;
-}
-
-bool tdm_tolerance_holds(const tdm_tolerance *tolerance, const tdm_comparison *c,
-                         const char *figure, double *error)
-{
-    const tdm_compare_row *row = figure_row(c, figure);
-    *error = row ? tdm_compare_error(row->predicted, row->measured) : NAN;
-    return fabs(*error) <= tolerance->share;
-}
-
-bool tdm_tolerance_all(const tdm_tolerance *tolerance, const tdm_comparison *c)
-{
-    double error;
-    bool all = true;
-    for (size_t i = 0; i < tolerance->n_figures; i++)
-        all = tdm_tolerance_holds(tolerance, c, tolerance->figures[i], &error) && all;
-    return all;
 }

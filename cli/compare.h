@@ -65,17 +65,32 @@ typedef struct tdm_tolerance {
     const char *const *figures; /* [n_figures] */
     size_t n_figures;
 } tdm_tolerance;
-/* Fails when a figure has no name of ours or is unknown on one of the sides. */
-tdm_code tdm_tolerance_check(const tdm_tolerance *tolerance, const tdm_comparison *c,
-                             tdm_error *err);
+/* From "5%" or "0.05" (NULL: none) and a comma-separated list of figures (NULL: step_time_s).
+ * Returns TDM_CLI_GO_ON, or the exit code after a message. */
+int tdm_tolerance_parse(tdm_arena *arena, const char *verb, const char *share, const char *figures,
+                        tdm_tolerance *tolerance);
+/* Fails when a figure is unknown on one of the sides. */
+tdm_code tdm_tolerance_check(const char *verb, const tdm_tolerance *tolerance,
+                             const tdm_comparison *c, tdm_error *err);
 bool tdm_tolerance_holds(const tdm_tolerance *tolerance, const tdm_comparison *c,
                          const char *figure, double *error);
 bool tdm_tolerance_all(const tdm_tolerance *tolerance, const tdm_comparison *c);
+/* The exit code: TDM_E_TOLERANCE past a tolerance that is given. */
+int tdm_tolerance_verdict(const tdm_tolerance *tolerance, const tdm_comparison *c);
 
 void tdm_compare_text(tdm_arena *arena, const tdm_comparison *c, const tdm_tolerance *tolerance,
                       const tdm_style *style, FILE *file);
+/* Parts of it: what is compared, and the step; the verdict on the tolerance's figures. */
+void tdm_compare_brief(tdm_arena *arena, const tdm_comparison *c, const tdm_style *style,
+                       FILE *file);
+void tdm_compare_verdict(const tdm_comparison *c, const tdm_tolerance *tolerance,
+                         const tdm_style *style, FILE *file);
 void tdm_compare_csv(const tdm_comparison *c, FILE *file);
 /* The document's text, to be freed; NULL when memory is out. */
 char *tdm_compare_json(const tdm_comparison *c, const tdm_tolerance *tolerance);
+/* In one of the formats "text", "json", "csv" and "md", to the path (NULL: standard output). The
+ * exit code. */
+int tdm_compare_print(tdm_arena *arena, const char *format, const char *path,
+                      const tdm_comparison *c, const tdm_tolerance *tolerance);
 
 #endif

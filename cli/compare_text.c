@@ -73,8 +73,8 @@ static void print_step(tdm_arena *arena, const tdm_comparison *c, const tdm_styl
     const char *interval = "";
     if (c->has_interval)
         interval = tdm_arena_printf(arena, "(%.0f %% confidence: %+.1f to %+.1f %%)",
-                                    100 * TDM_COMPARE_CONFIDENCE, 100 * c->interval_low,
-                                    100 * c->interval_high);
+                                    100 * TDM_COMPARE_CONFIDENCE, tidy(100 * c->interval_low, 0.05),
+                                    tidy(100 * c->interval_high, 0.05));
     tdm_style_heading(style, file,
                       tdm_arena_printf(arena, "Step: predicted %.3f ms, measured %.3f ms, %s %%",
                                        1e3 * c->step_predicted_s, 1e3 * c->step_measured_s,
@@ -278,8 +278,8 @@ static void print_ops(tdm_arena *arena, const tdm_comparison *c, const tdm_style
         tdm_table_print(&table, style, file);
 }
 
-static void print_tolerance(const tdm_comparison *c, const tdm_tolerance *tolerance,
-                            const tdm_style *style, FILE *file)
+void tdm_compare_verdict(const tdm_comparison *c, const tdm_tolerance *tolerance,
+                         const tdm_style *style, FILE *file)
 {
     if (!tolerance->given)
         return;
@@ -294,11 +294,17 @@ static void print_tolerance(const tdm_comparison *c, const tdm_tolerance *tolera
     }
 }
 
-void tdm_compare_text(tdm_arena *arena, const tdm_comparison *c, const tdm_tolerance *tolerance,
-                      const tdm_style *style, FILE *file)
+void tdm_compare_brief(tdm_arena *arena, const tdm_comparison *c, const tdm_style *style,
+                       FILE *file)
 {
     print_title(arena, c, style, file);
     print_step(arena, c, style, file);
+}
+
+void tdm_compare_text(tdm_arena *arena, const tdm_comparison *c, const tdm_tolerance *tolerance,
+                      const tdm_style *style, FILE *file)
+{
+    tdm_compare_brief(arena, c, style, file);
     print_section(arena, c, TDM_COMPARE_FIGURES, "", "Figures", "", style, file);
     print_section(arena, c, TDM_COMPARE_CLASSES, "busy_s", "Op classes",
                   "(time of a rank, mean; communication with waiting)", style, file);
@@ -307,5 +313,5 @@ void tdm_compare_text(tdm_arena *arena, const tdm_comparison *c, const tdm_toler
     print_stages(arena, c, style, file);
     print_ranks(arena, c, style, file);
     print_ops(arena, c, style, file);
-    print_tolerance(c, tolerance, style, file);
+    tdm_compare_verdict(c, tolerance, style, file);
 }

@@ -111,7 +111,7 @@ static tdm_code close_file(FILE *file, const char *path, tdm_error *err)
                          errno ? strerror(errno) : "cannot be written");
 }
 
-static tdm_code write_text(const char *path, const char *text, size_t n_bytes, tdm_error *err)
+tdm_code tdm_output_text(const char *path, const char *text, size_t n_bytes, tdm_error *err)
 {
     FILE *file = fopen(path, "w");
     if (!file)
@@ -132,8 +132,8 @@ static tdm_code write_scenario(const tdm_scenario *scenario, const char *path, t
 tdm_code tdm_output_write(tdm_arena *arena, const tdm_result *result, const char *figures_text,
                           tdm_output *output, tdm_error *err)
 {
-    tdm_code code = write_text(tdm_output_add(arena, output, "plan.txt"), result->plan_text,
-                               result->plan_text_bytes, err);
+    tdm_code code = tdm_output_text(tdm_output_add(arena, output, "plan.txt"), result->plan_text,
+                                    result->plan_text_bytes, err);
     if (code == TDM_OK)
         code =
             write_scenario(&result->scenario, tdm_output_add(arena, output, "scenario.yaml"), err);
@@ -148,8 +148,8 @@ tdm_code tdm_output_write(tdm_arena *arena, const tdm_result *result, const char
     if (code == TDM_OK)
         code = tdm_output_memory(result, tdm_output_add(arena, output, "memory.csv"), err);
     if (code == TDM_OK)
-        code = write_text(tdm_output_add(arena, output, "figures.json"), figures_text,
-                          strlen(figures_text), err);
+        code = tdm_output_text(tdm_output_add(arena, output, "figures.json"), figures_text,
+                               strlen(figures_text), err);
     if (code == TDM_OK)
         code = tdm_output_commit(output, err);
     return code;

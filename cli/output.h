@@ -37,6 +37,8 @@ json_t *tdm_output_figures_json(const tdm_result *result, const tdm_verdict *ver
 /* Its text, as file and standard output have it; free() it. NULL when memory is out. */
 char *tdm_output_json_text(const json_t *document);
 
+/* A text. */
+tdm_code tdm_output_text(const char *path, const char *text, size_t n_bytes, tdm_error *err);
 /* Chrome trace (opens in Perfetto). layouts may be NULL: no memory counters. */
 tdm_code tdm_output_trace(const tdm_prediction *prediction, const tdm_layout *layouts,
                           const char *path, tdm_error *err);

@@ -35,6 +35,27 @@ static json_t *folded(const tdm_result *result)
     return o;
 }
 
+static json_t *layout(const tdm_plan *plan)
+{
+    const tdm_mesh mesh = tdm_mesh_whole(&plan->mesh);
+    const struct {
+        const char *name;
+        uint32_t value;
+    } sizes[] = {{"tp", mesh.tp},
+                 {"cp", mesh.cp},
+                 {"ep", mesh.ep},
+                 {"etp", mesh.etp},
+                 {"dp", mesh.dp},
+                 {"pp", mesh.pp},
+                 {"num_microbatches", plan->num_microbatches},
+                 {"micro_batch_size", plan->micro_batch_size},
+                 {"seq_length", plan->seq_length}};
+    json_t *o = json_object();
+    for (size_t i = 0; i < TDM_COUNT(sizes); i++)
+        json_object_set_new(o, sizes[i].name, json_integer(sizes[i].value));
+    return o;
+}
+
 static json_t *provenance(const tdm_result *result)
 {
     const tdm_scenario *scenario = &result->scenario;
@@ -56,6 +77,7 @@ static json_t *provenance(const tdm_result *result)
     set_text(o, "device_grade",
              modelled ? tdm_grade_name(tdm_cost_grade(&scenario->device)) : NULL);
     set_text(o, "worst_grade", modelled ? tdm_grade_name(result->grade) : NULL);
+    json_object_set_new(o, "layout", layout(&result->step.plan));
     set_text(o, "plan_hash", hash);
     json_object_set_new(o, "n_ranks", json_integer(tdm_mesh_whole(&result->step.plan.mesh).world));
     json_object_set_new(o, "n_ops", json_integer((json_int_t)result->verified.n_ops));
@@ -198,10 +220,10 @@ static json_t *targets(const tdm_result *result, const tdm_verdict *verdicts)
     return list;
 }
 
-/* What was carried out; figures and trace are those of step `traced_step`. */
+/* How it was carried out. */
 static json_t *run_of(const tdm_run_report *run)
 {
-    json_t *o = json_object(), *list = json_array();
+    json_t *o = json_object();
     set_text(o, "device", run->device);
     set_text(o, "transport", run->transport);
     if (run->processes.n_processes > 0) {
@@ -210,19 +232,30 @@ static json_t *run_of(const tdm_run_report *run)
         json_object_set_new(o, "n_hosts", json_integer(run->processes.n_hosts));
         set_real(o, "clock_uncertainty_s", run->clock_uncertainty_s);
     }
+    if (run->times_of)
+        set_text(o, "times_of", run->times_of);
     set_real(o, "pace", run->pace);
     set_real(o, "late_s", run->late_s);
     json_object_set_new(o, "memory_checked", json_boolean(run->memory_checked));
-    json_object_set_new(o, "traced_step", json_integer(run->traced_step));
-    for (uint32_t i = 0; i < run->n_steps; i++) {
+    return o;
+}
+
+/* Of a prediction its one step, of a run all that were carried out. */
+static json_t *steps(const tdm_result *result)
+{
+    const tdm_run_report *run = &result->run;
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < (run->device ? run->n_steps : 1); i++) {
         json_t *step = json_object();
-        set_real(step, "step_time_s", run->steps[i].step_s);
-        set_real(step, "loss", run->steps[i].loss);
-        set_real(step, "grad_norm", run->steps[i].grad_norm);
+        set_real(step, "step_time_s",
+                 run->device ? run->steps[i].step_s : result->step.figures.step_time_s);
+        if (run->device) {
+            set_real(step, "loss", run->steps[i].loss);
+            set_real(step, "grad_norm", run->steps[i].grad_norm);
+        }
         json_array_append_new(list, step);
     }
-    json_object_set_new(o, "steps", list);
-    return o;
+    return list;
 }
 
 json_t *tdm_output_figures_json(const tdm_result *result, const tdm_verdict *verdicts)
@@ -247,6 +280,8 @@ json_t *tdm_output_figures_json(const tdm_result *result, const tdm_verdict *ver
     json_object_set_new(document, "forward_only", forward);
     json_object_set_new(document, "ranks", ranks(figures));
     json_object_set_new(document, "targets", targets(result, verdicts));
+    json_object_set_new(document, "median_step", json_integer(result->run.traced_step + 1));
+    json_object_set_new(document, "steps", steps(result));
     if (result->run.device)
         json_object_set_new(document, "run", run_of(&result->run));
     return document;

@@ -95,4 +95,17 @@ tdm_code tdm_plot_draw(tdm_arena *arena, const char *root, const tdm_plot *plot,
                        const tdm_plot_input *input, const char *folder, const char *format,
                        const char **skipped, tdm_error *err);
 
+/* Pictures to draw. */
+typedef struct tdm_plot_job {
+    const char *root, *folder, *format;
+    tdm_cli_strings only; /* their names; none: all that suit the input */
+    bool quiet;           /* says nothing about those that are left out */
+} tdm_plot_job;
+/* Draws those of the plots [n] that the job wants; *n_drawn grows by their number. */
+tdm_code tdm_plot_draw_all(tdm_arena *arena, const tdm_plot_job *job, const tdm_plot *plots,
+                           uint32_t n, const tdm_plot_input *input, uint32_t *n_drawn,
+                           tdm_error *err);
+/* Whether no gnuplot is on the PATH. */
+bool tdm_plot_gnuplot_missing(tdm_arena *arena);
+
 #endif

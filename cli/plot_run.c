@@ -268,3 +268,58 @@ tdm_code tdm_plot_draw(tdm_arena *arena, const char *root, const tdm_plot *plot,
             code = draw_as(arena, root, plot, base, folder, formats[i], err);
     return code;
 }
+
+/* ---- all that suits ---- */
+
+bool tdm_plot_gnuplot_missing(tdm_arena *arena)
+{
+    const char *path = getenv("PATH");
+    for (const char *at = path; at && *at;) {
+        size_t n = strcspn(at, ":");
+        if (access(tdm_arena_printf(arena, "%.*s/gnuplot", (int)n, at), X_OK) == 0)
+            return false;
+        at += n + (at[n] == ':');
+    }
+    return true;
+}
+
+static bool is_wanted(const tdm_cli_strings *only, const char *name)
+{
+    for (size_t i = 0; i < only->n; i++)
+        if (strcmp(only->items[i], name) == 0)
+            return true;
+    return only->n == 0;
+}
+
+static tdm_code draw_one(tdm_arena *arena, const tdm_plot_job *job, const tdm_plot *plot,
+                         const tdm_plot_input *input, uint32_t *n_drawn, tdm_error *err)
+{
+    const char *skipped = NULL;
+    bool asked = job->only.n > 0;
+    if (!tdm_plot_suits(plot, input))
+        return asked
+                   ? tdm_error_add(
+                         err, TDM_E_INVALID,
+                         "plot: %s cannot be drawn of this (tandem plot --list says what it needs)",
+                         plot->name)
+                   : TDM_OK;
+    tdm_code code =
+        tdm_plot_draw(arena, job->root, plot, input, job->folder, job->format, &skipped, err);
+    if (code == TDM_OK && skipped && asked)
+        return tdm_error_add(err, TDM_E_INVALID, "plot: %s: %s", plot->name, skipped);
+    if (code == TDM_OK && skipped && !job->quiet)
+        fprintf(stderr, "left out %s: %s\n", plot->name, skipped);
+    *n_drawn += code == TDM_OK && !skipped;
+    return code;
+}
+
+tdm_code tdm_plot_draw_all(tdm_arena *arena, const tdm_plot_job *job, const tdm_plot *plots,
+                           uint32_t n, const tdm_plot_input *input, uint32_t *n_drawn,
+                           tdm_error *err)
+{
+    tdm_code code = TDM_OK;
+    for (uint32_t i = 0; i < n && code == TDM_OK; i++)
+        if (is_wanted(&job->only, plots[i].name))
+            code = draw_one(arena, job, &plots[i], input, n_drawn, err);
+    return code;
+}

@@ -11,30 +11,50 @@
 #include <stdlib.h>
 #include <string.h>
 
+static tdm_code ride_on(tdm_arena *arena, const char *engine, const tdm_machine *machine,
+                        const tdm_plan *plan, tdm_trace *trace, tdm_error *err)
+{
+    return strcmp(engine, "sim") == 0 ? tdm_sim_run(arena, plan, machine, NULL, trace, err)
+                                      : tdm_analytic_run(arena, plan, machine, trace, err);
+}
+
 /* Runs the plan on the engine and takes its figures. */
 static tdm_code ride(tdm_arena *arena, const char *engine, const tdm_machine *machine,
                      const tdm_plan *plan, const tdm_layout *layouts, tdm_trace *trace,
                      tdm_figures *figures, tdm_error *err)
 {
-    tdm_code code = strcmp(engine, "sim") == 0 ? tdm_sim_run(arena, plan, machine, NULL, trace, err)
-                                               : tdm_analytic_run(arena, plan, machine, trace, err);
+    tdm_code code = ride_on(arena, engine, machine, plan, trace, err);
     if (code != TDM_OK)
         return code;
     return tdm_figures_compute(arena, plan, trace, layouts, machine, figures, err);
 }
 
-static tdm_code run_plan(tdm_arena *arena, const tdm_result *result, const tdm_layout *layouts,
-                         const tdm_run_options *run, tdm_run_report *report, tdm_prediction *p,
-                         tdm_error *err)
+/* Carries the plan out and takes its figures. */
+static tdm_code carry_out(tdm_arena *arena, const tdm_predict_options *options,
+                          const tdm_result *result, const tdm_layout *layouts,
+                          tdm_run_report *report, tdm_prediction *p, tdm_error *err)
 {
-    if (!run)
-        return ride(arena, result->engine, &result->machine, &p->plan, layouts, &p->trace,
-                    &p->figures, err);
-    tdm_code code = tdm_backend_run(arena, &p->plan, &result->machine, run, &p->trace, report, err);
+    tdm_trace planned;
+    tdm_code code = TDM_OK;
+    if (options->times_of)
+        code = ride_on(arena, options->times_of, &result->machine, &p->plan, &planned, err);
+    if (code == TDM_OK)
+        code = tdm_backend_run(arena, &p->plan, options->times_of ? &planned : NULL, options->run,
+                               &p->trace, report, err);
     if (code != TDM_OK)
         return code;
     return tdm_figures_compute(arena, &p->plan, &p->trace, layouts, &result->machine, &p->figures,
                                err);
+}
+
+static tdm_code run_plan(tdm_arena *arena, const tdm_predict_options *options,
+                         const tdm_result *result, const tdm_layout *layouts,
+                         tdm_run_report *report, tdm_prediction *p, tdm_error *err)
+{
+    if (options->run)
+        return carry_out(arena, options, result, layouts, report, p, err);
+    return ride(arena, result->engine, &result->machine, &p->plan, layouts, &p->trace, &p->figures,
+                err);
 }
 
 tdm_code tdm_predict_on(tdm_arena *arena, const tdm_result *result, const tdm_machine *machine,
@@ -52,6 +72,27 @@ tdm_code tdm_predict_on(tdm_arena *arena, const tdm_result *result, const tdm_ma
     step.forward_latency_s = latency.step_time_s;
     *figures = step;
     return TDM_OK;
+}
+
+static void take_latency(tdm_result *result)
+{
+    double latency_s = result->forward.figures.step_time_s;
+    result->forward.figures.forward_latency_s = result->step.figures.forward_latency_s = latency_s;
+}
+
+tdm_code tdm_predict_repetition(tdm_arena *arena, tdm_result *result, uint32_t repetition,
+                                tdm_error *err)
+{
+    tdm_prediction *step = &result->step, *forward = &result->forward;
+    result->machine = tdm_machine_of(arena, &result->scenario, repetition);
+    tdm_code code = ride(arena, result->engine, &result->machine, &step->plan, result->layouts,
+                         &step->trace, &step->figures, err);
+    if (code == TDM_OK)
+        code = ride(arena, result->engine, &result->machine, &forward->plan, NULL, &forward->trace,
+                    &forward->figures, err);
+    if (code == TDM_OK)
+        take_latency(result);
+    return code;
 }
 
 typedef struct proof_plan {
@@ -144,8 +185,8 @@ const char *tdm_fold_text(tdm_arena *arena, const tdm_result *result)
                : NULL;
 }
 
-static tdm_code predict_step(tdm_arena *arena, const tdm_run_options *run, tdm_result *result,
-                             tdm_error *err)
+static tdm_code predict_step(tdm_arena *arena, const tdm_predict_options *options,
+                             tdm_result *result, tdm_error *err)
 {
     const tdm_scenario *scenario = &result->scenario;
     tdm_code code =
@@ -155,20 +196,20 @@ static tdm_code predict_step(tdm_arena *arena, const tdm_run_options *run, tdm_r
         result->step.plan.programs = tdm_programs_of(arena, &result->step.plan);
         code = tdm_verify_plan(&result->step.plan, &result->verified, err);
     }
-    if (code == TDM_OK && run)
-        code = tdm_backend_check(&result->step.plan, run, err);
+    if (code == TDM_OK && options->run)
+        code = tdm_backend_check(&result->step.plan, options->run, err);
     if (code == TDM_OK)
         code = write_plan_text(arena, result, err);
     if (code == TDM_OK)
         code = lay_out(arena, result, err);
     if (code == TDM_OK)
-        code = run_plan(arena, result, result->layouts, run, &result->run, &result->step, err);
+        code = run_plan(arena, options, result, result->layouts, &result->run, &result->step, err);
     return code;
 }
 
 /* The latency of a forward pass: one microbatch, forward only, on the same machine and engine. */
-static tdm_code predict_forward(tdm_arena *arena, const tdm_run_options *run, tdm_result *result,
-                                tdm_error *err)
+static tdm_code predict_forward(tdm_arena *arena, const tdm_predict_options *options,
+                                tdm_result *result, tdm_error *err)
 {
     tdm_run_report ignored;
     tdm_verify_report report;
@@ -179,12 +220,10 @@ static tdm_code predict_forward(tdm_arena *arena, const tdm_run_options *run, td
         code = tdm_verify_plan(&result->forward.plan, &report, err);
     }
     if (code == TDM_OK)
-        code = run_plan(arena, result, NULL, run, &ignored, &result->forward, err);
-    if (code != TDM_OK)
-        return code;
-    result->forward.figures.forward_latency_s = result->forward.figures.step_time_s;
-    result->step.figures.forward_latency_s = result->forward.figures.step_time_s;
-    return TDM_OK;
+        code = run_plan(arena, options, result, NULL, &ignored, &result->forward, err);
+    if (code == TDM_OK)
+        take_latency(result);
+    return code;
 }
 
 static tdm_grade worst_grade(const tdm_result *result)
@@ -208,9 +247,9 @@ tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options
     result->machine = tdm_machine_of(arena, &result->scenario, options->repetition);
     tdm_code code = find_fold(arena, options, result, err);
     if (code == TDM_OK)
-        code = predict_step(arena, run, result, err);
+        code = predict_step(arena, options, result, err);
     if (code == TDM_OK)
-        code = predict_forward(arena, run, result, err);
+        code = predict_forward(arena, options, result, err);
     bool computed = run && strcmp(run->device, "host") == 0; /* uses no number of a device's file */
     result->grade = computed ? TDM_GRADE_MEASURED : worst_grade(result);
     return code;

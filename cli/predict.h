@@ -20,6 +20,7 @@ typedef struct tdm_predict_options {
     size_t n_sets;
     const char *engine; /* "sim", "analytic", or a device that runs the plan: "host", "paced" */
     const tdm_run_options *run; /* of a device */
+    const char *times_of;       /* "paced": the engine whose times it takes */
     uint32_t repetition;        /* of the scenario's perturbation, from 0 */
     tdm_fold_mode fold;
 } tdm_predict_options;
@@ -61,6 +62,10 @@ tdm_code tdm_predict_loaded(tdm_arena *arena, const tdm_predict_options *options
  * forward: with the forward-only plan's latency, else that of the result. */
 tdm_code tdm_predict_on(tdm_arena *arena, const tdm_result *result, const tdm_machine *machine,
                         bool forward, tdm_figures *figures, tdm_error *err);
+/* Predicts the result's plans again, in another repetition of the scenario's perturbation: its
+ * machine, traces and figures become those. */
+tdm_code tdm_predict_repetition(tdm_arena *arena, tdm_result *result, uint32_t repetition,
+                                tdm_error *err);
 /* Whether and how the run was folded, or why not, in one line; NULL when there is nothing to say.
  */
 const char *tdm_fold_text(tdm_arena *arena, const tdm_result *result);

@@ -17,11 +17,19 @@ typedef struct tdm_publish_options {
 /* What is known once everything is predicted, or carried out. */
 typedef struct tdm_outcome {
     const tdm_result *result;
+    tdm_cli_command command;            /* that made it */
     const tdm_repeat *repeat;           /* NULL: not repeated */
     const tdm_sensitivity *sensitivity; /* NULL: not asked for */
     const tdm_verdict *verdicts;        /* filled by tdm_publish, as is the JSON document */
     char *text;
 } tdm_outcome;
+
+/* Judges the targets and makes the JSON document, which is to be freed. Returns TDM_OK, or the exit
+ * code after a message. */
+int tdm_outcome_complete(tdm_arena *arena, const char *verb, tdm_outcome *outcome);
+/* Writes the files of a complete outcome to `folder`, all or none. */
+tdm_code tdm_outcome_write(tdm_arena *arena, const tdm_outcome *outcome, const char *folder,
+                           tdm_error *err);
 
 /* Writes the files of the run, prints the report, judges the targets. Returns the exit code. */
 int tdm_publish(tdm_arena *arena, const tdm_publish_options *options, tdm_outcome *outcome,

@@ -21,23 +21,23 @@ static uint32_t count_figures(void)
     return n;
 }
 
-static void take_figures(const tdm_result *first, const tdm_figures *figures, double *values)
+static void take_figures(const tdm_result *result, const tdm_figures *figures, double *values)
 {
     for (uint32_t i = 0; tdm_figure_infos[i].name; i++)
-        values[i] = tdm_result_has(first, tdm_figure_infos[i].name)
+        values[i] = tdm_result_has(result, tdm_figure_infos[i].name)
                         ? tdm_figures_get(figures, tdm_figure_infos[i].name)
                         : (double)NAN;
 }
 
 /* Repetition i + 1: number 0 is there already. */
-static tdm_code compute(tdm_arena *arena, void *context, uint32_t i, void *result, tdm_error *err)
+static tdm_code compute(tdm_arena *arena, void *context, uint32_t i, void *values, tdm_error *err)
 {
-    const tdm_result *first = context;
-    tdm_machine machine = tdm_machine_of(arena, &first->scenario, i + 1);
+    const tdm_result *result = context;
+    tdm_machine machine = tdm_machine_of(arena, &result->scenario, i + 1);
     tdm_figures figures;
-    tdm_code code = tdm_predict_on(arena, first, &machine, true, &figures, err);
+    tdm_code code = tdm_predict_on(arena, result, &machine, true, &figures, err);
     if (code == TDM_OK)
-        take_figures(first, &figures, result);
+        take_figures(result, &figures, values);
     return code;
 }
 
@@ -59,7 +59,32 @@ static tdm_spread spread_of(const tdm_repeat *r, uint32_t figure, double *column
                         .max = column[r->n - 1]};
 }
 
-tdm_code tdm_repeat_run(tdm_arena *arena, const tdm_result *first, uint32_t n, uint32_t n_jobs,
+static uint32_t step_figure(void)
+{
+    uint32_t i = 0;
+    while (strcmp(tdm_figure_infos[i].name, "step_time_s") != 0)
+        i++;
+    return i;
+}
+
+static double step_of(const tdm_repeat *r, uint32_t repetition)
+{
+    return r->values[(size_t)repetition * r->n_figures + step_figure()];
+}
+
+static void sum_up(tdm_arena *arena, tdm_repeat *r)
+{
+    double *column = TDM_ALLOC(arena, double, r->n);
+    tdm_spread *spreads = TDM_ALLOC(arena, tdm_spread, r->n_figures);
+    for (uint32_t i = 0; i < r->n; i++)
+        column[i] = step_of(r, i);
+    r->median = (uint32_t)tdm_stats_median_place(column, r->n);
+    for (uint32_t i = 0; i < r->n_figures; i++)
+        spreads[i] = spread_of(r, i, column);
+    r->spreads = spreads;
+}
+
+tdm_code tdm_repeat_run(tdm_arena *arena, tdm_result *result, uint32_t n, uint32_t n_jobs,
                         bool quiet, tdm_repeat *repeat, tdm_error *err)
 {
     tdm_repeat r = {.n = n, .n_figures = count_figures()};
@@ -70,25 +95,24 @@ tdm_code tdm_repeat_run(tdm_arena *arena, const tdm_result *first, uint32_t n, u
                            .quiet = quiet,
                            .result_bytes = r.n_figures * sizeof *values,
                            .work = compute,
-                           .context = (void *)(uintptr_t)first};
-    take_figures(first, &first->step.figures, values);
+                           .context = result};
+    take_figures(result, &result->step.figures, values);
     tdm_code code = tdm_jobs_run(&jobs, values + r.n_figures, err);
     if (code != TDM_OK)
         return code;
-    double *column = TDM_ALLOC(arena, double, n);
-    tdm_spread *spreads = TDM_ALLOC(arena, tdm_spread, r.n_figures);
     r.values = values;
-    for (uint32_t i = 0; i < r.n_figures; i++)
-        spreads[i] = spread_of(&r, i, column);
-    r.spreads = spreads;
-    *repeat = r;
-    return TDM_OK;
+    sum_up(arena, &r);
+    if (r.median > 0)
+        code = tdm_predict_repetition(arena, result, r.median, err);
+    if (code == TDM_OK)
+        *repeat = r;
+    return code;
 }
 
-tdm_verdict *tdm_repeat_judge(tdm_arena *arena, const tdm_result *first, const tdm_repeat *r)
+tdm_verdict *tdm_repeat_judge(tdm_arena *arena, const tdm_result *result, const tdm_repeat *r)
 {
-    tdm_verdict *verdicts = tdm_judge(arena, first);
-    for (uint32_t i = 0; i < first->scenario.n_targets; i++) {
+    tdm_verdict *verdicts = tdm_judge(arena, result);
+    for (uint32_t i = 0; i < result->scenario.n_targets; i++) {
         tdm_verdict *v = &verdicts[i];
         uint32_t figure = (uint32_t)(v->info - tdm_figure_infos), n_met = 0;
         for (uint32_t k = 0; k < r->n; k++) {
@@ -126,7 +150,7 @@ static const char *unit_of(const tdm_figure_info *info)
     return strcmp(info->unit, "s") == 0 ? "ms" : info->unit[0] ? "" : "%";
 }
 
-static void print_spreads(tdm_arena *arena, const tdm_result *first, const tdm_repeat *r,
+static void print_spreads(tdm_arena *arena, const tdm_result *result, const tdm_repeat *r,
                           const tdm_style *style, FILE *file)
 {
     static const char *const shown[] = {
@@ -145,7 +169,7 @@ static void print_spreads(tdm_arena *arena, const tdm_result *first, const tdm_r
         const tdm_figure_info *info = &tdm_figure_infos[figure];
         const tdm_spread *s = &r->spreads[figure];
         const double cells[] = {s->median, s->low, s->high, s->p5, s->p95, s->min, s->max};
-        if (!tdm_result_has(first, info->name))
+        if (!tdm_result_has(result, info->name))
             continue;
         tdm_table_cell(&table, "%s", info->name);
         tdm_table_cell(&table, "%s", unit_of(info));
@@ -155,19 +179,16 @@ static void print_spreads(tdm_arena *arena, const tdm_result *first, const tdm_r
     tdm_table_print(&table, style, file);
 }
 
-void tdm_repeat_report(tdm_arena *arena, const tdm_result *first, const tdm_repeat *r,
+void tdm_repeat_report(tdm_arena *arena, const tdm_result *result, const tdm_repeat *r,
                        const tdm_verdict *verdicts, const tdm_style *style, FILE *file)
 {
     size_t low, high;
-    uint32_t step = 0;
-    while (strcmp(tdm_figure_infos[step].name, "step_time_s") != 0)
-        step++;
-    tdm_report_header(arena, first, style, file);
+    tdm_report_header(arena, result, style, file);
     tdm_style_heading(style, file,
                       tdm_arena_printf(arena, "Step: %.2f ms, median of %u repetitions",
-                                       1e3 * r->spreads[step].median, r->n),
+                                       1e3 * r->spreads[step_figure()].median, r->n),
                       "");
-    print_spreads(arena, first, r, style, file);
+    print_spreads(arena, result, r, style, file);
     const char *interval =
         tdm_stats_median_ranks(r->n, CONFIDENCE, &low, &high)
             ? tdm_arena_printf(arena,
@@ -181,7 +202,7 @@ void tdm_repeat_report(tdm_arena *arena, const tdm_result *first, const tdm_repe
                          "%s 5 %% and 95 %%: percentiles of the repetitions. Targets are "
                          "held against medians.",
                          interval));
-    tdm_report_checklist(arena, first, verdicts, style, file);
+    tdm_report_checklist(arena, result, verdicts, style, file);
 }
 
 static void set_real(json_t *object, const char *key, double value)
@@ -189,16 +210,15 @@ static void set_real(json_t *object, const char *key, double value)
     json_object_set_new(object, key, isfinite(value) ? json_real(value) : json_null());
 }
 
-json_t *tdm_repeat_json(const tdm_result *first, const tdm_repeat *r)
+json_t *tdm_repeat_json(const tdm_result *result, const tdm_repeat *r)
 {
     json_t *o = json_object(), *figures = json_object();
     json_object_set_new(o, "n", json_integer(r->n));
     json_object_set_new(o, "interval",
                         json_string("95 % confidence interval of the median, by order statistics"));
-    json_object_set_new(o, "files_are_of_repetition", json_integer(1));
     for (uint32_t i = 0; i < r->n_figures; i++) {
         const tdm_spread *s = &r->spreads[i];
-        if (!tdm_result_has(first, tdm_figure_infos[i].name))
+        if (!tdm_result_has(result, tdm_figure_infos[i].name))
             continue;
         json_t *figure = json_object();
         set_real(figure, "median", s->median);
@@ -214,6 +234,17 @@ json_t *tdm_repeat_json(const tdm_result *first, const tdm_repeat *r)
     return o;
 }
 
+json_t *tdm_repeat_steps_json(const tdm_repeat *r)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < r->n; i++) {
+        json_t *step = json_object();
+        set_real(step, "step_time_s", step_of(r, i));
+        json_array_append_new(list, step);
+    }
+    return list;
+}
+
 static void put_cell(FILE *file, double value)
 {
     if (isfinite(value))
@@ -222,13 +253,13 @@ static void put_cell(FILE *file, double value)
         fputc(',', file);
 }
 
-void tdm_repeat_csv(const tdm_result *first, const tdm_repeat *r, FILE *file)
+void tdm_repeat_csv(const tdm_result *result, const tdm_repeat *r, FILE *file)
 {
     fputs("figure,unit,median,median_low,median_high,p5,p95,min,max\n", file);
     for (uint32_t i = 0; i < r->n_figures; i++) {
         const tdm_spread *s = &r->spreads[i];
         const double cells[] = {s->median, s->low, s->high, s->p5, s->p95, s->min, s->max};
-        if (!tdm_result_has(first, tdm_figure_infos[i].name))
+        if (!tdm_result_has(result, tdm_figure_infos[i].name))
             continue;
         fprintf(file, "%s,%s", tdm_figure_infos[i].name, tdm_figure_infos[i].unit);
         for (size_t k = 0; k < TDM_COUNT(cells); k++)
@@ -237,17 +268,17 @@ void tdm_repeat_csv(const tdm_result *first, const tdm_repeat *r, FILE *file)
     }
 }
 
-void tdm_repeat_table(const tdm_result *first, const tdm_repeat *r, FILE *file)
+void tdm_repeat_table(const tdm_result *result, const tdm_repeat *r, FILE *file)
 {
     fputs("repetition", file);
     for (uint32_t i = 0; i < r->n_figures; i++)
-        if (tdm_result_has(first, tdm_figure_infos[i].name))
+        if (tdm_result_has(result, tdm_figure_infos[i].name))
             fprintf(file, ",%s", tdm_figure_infos[i].name);
     fputc('\n', file);
     for (uint32_t k = 0; k < r->n; k++) {
         fprintf(file, "%u", k + 1);
         for (uint32_t i = 0; i < r->n_figures; i++)
-            if (tdm_result_has(first, tdm_figure_infos[i].name))
+            if (tdm_result_has(result, tdm_figure_infos[i].name))
                 put_cell(file, r->values[(size_t)k * r->n_figures + i]);
         fputc('\n', file);
     }

@@ -48,8 +48,9 @@ void tdm_report_run(tdm_arena *arena, const tdm_result *result, const tdm_style 
             add_step(&table, run, i);
     bool paced = strcmp(run->device, "paced") == 0;
     const char *remark =
-        paced ? tdm_arena_printf(arena, "(%g real seconds for one shown; ops up to %.3f ms late)",
-                                 run->pace, 1e3 * run->late_s)
+        paced ? tdm_arena_printf(
+                    arena, "(times of %s; %g real seconds for one shown; ops up to %.3f ms late)",
+                    run->times_of, run->pace, 1e3 * run->late_s)
         : run->memory_checked ? "(memory as planned, to the byte)"
                               : "";
     if (run->processes.n_processes > 0)

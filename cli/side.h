@@ -51,7 +51,8 @@ typedef struct tdm_side {
     uint32_t n_stages;
     tdm_side_comm *comms;
     uint32_t n_comms;
-    double *steps_s; /* step time of each step that the result holds */
+    double
+        *steps_s; /* [n_steps] of each step that the result holds; all else is of the median one */
     uint32_t n_steps;
     tdm_side_op *ops; /* by stage, phase and name */
     uint32_t n_ops;

@@ -114,8 +114,9 @@ static void read_comms(tdm_arena *arena, const json_t *list, tdm_side *side)
     }
 }
 
-/* "steps": one entry per step, a number of seconds or an object with step_time_s. A result without
- * them holds one step. */
+/* "steps": one entry per step that was carried out, or repetition that was predicted: a number of
+ * seconds or an object with step_time_s. All else is of the median one. Without the list there is
+ * one step. */
 static void read_steps(tdm_arena *arena, const json_t *list, tdm_side *side)
 {
     size_t n = json_array_size(list);

@@ -1,8 +1,9 @@
-/* side_trace.c: traces as a side of a comparison: means over their steps. */
+/* side_trace.c: traces as a side of a comparison: their step of median time. */
 #include "side_trace.h"
 
 #include "core/files.h"
 #include "core/measured.h"
+#include "core/stats.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -131,58 +132,39 @@ static void note_measured(tdm_arena *arena, const tdm_kineto *kineto, const tdm_
     note_unknown(arena, kineto, side);
 }
 
-/* ---- means over steps ---- */
+/* ---- the median step ---- */
 
-static void add_waterfall(tdm_waterfall *sum, const tdm_waterfall *w, double share)
+static void take_ranks(tdm_arena *arena, const tdm_kineto *kineto, const tdm_measured_step *step,
+                       tdm_side *side)
 {
-    sum->compute_s += share * w->compute_s;
-    sum->exposed_transfer_s += share * w->exposed_transfer_s;
-    sum->peer_wait_s += share * w->peer_wait_s;
-    sum->bubble_s += share * w->bubble_s;
-    sum->issue_gap_s += share * w->issue_gap_s;
-    sum->optimizer_s += share * w->optimizer_s;
-    sum->optimizer_transfer_s += share * w->optimizer_transfer_s;
-    sum->optimizer_wait_s += share * w->optimizer_wait_s;
-}
-
-static void add_step_ranks(tdm_side *side, const tdm_measured_step *step, double share)
-{
+    side->n_ranks = kineto->n_ranks;
+    side->ranks = TDM_ALLOC(arena, tdm_side_rank, side->n_ranks);
     for (uint32_t r = 0; r < side->n_ranks; r++) {
         const tdm_rank_figures *from = &step->figures.ranks[r];
-        tdm_side_rank *rank = &side->ranks[r];
-        add_waterfall(&rank->waterfall, &from->waterfall, share);
-        rank->compute_busy_s += share * from->compute_busy_s;
-        rank->comm_busy_s += share * from->comm_busy_s;
-        for (uint32_t k = 0; k < TDM_N_OP_CLASSES; k++)
-            rank->class_s[k] += share * step->class_s[r][k];
+        side->ranks[r] = (tdm_side_rank){.rank = kineto->ranks[r],
+                                         .stage = UINT32_MAX,
+                                         .waterfall = from->waterfall,
+                                         .compute_busy_s = from->compute_busy_s,
+                                         .comm_busy_s = from->comm_busy_s,
+                                         .peak_memory_bytes = NAN};
+        memcpy(side->ranks[r].class_s, step->class_s[r], sizeof side->ranks[r].class_s);
     }
 }
 
-static tdm_side_comm *find_comm(tdm_side *side, const tdm_comm_figures *comm)
+static tdm_side_comm comm_of(const tdm_comm_figures *from)
 {
-    const char *kind = tdm_op_kind_name(comm->kind);
-    const char *group = tdm_op_is_p2p(comm->kind)         ? "pp"
-                        : comm->group < TDM_N_GROUP_KINDS ? tdm_group_kind_name(comm->group)
-                                                          : "unknown";
-    for (uint32_t i = 0; i < side->n_comms; i++)
-        if (strcmp(side->comms[i].kind, kind) == 0 && strcmp(side->comms[i].group, group) == 0)
-            return &side->comms[i];
-    side->comms[side->n_comms] = (tdm_side_comm){.kind = kind, .group = group};
-    return &side->comms[side->n_comms++];
-}
-
-static void add_step_comms(tdm_side *side, const tdm_figures *f, double share)
-{
-    for (uint32_t i = 0; i < f->n_comms; i++) {
-        const tdm_comm_figures *from = &f->comms[i];
-        tdm_side_comm *comm = find_comm(side, from);
-        comm->n_calls += share * (double)from->n_calls;
-        comm->bytes_per_rank += share * (double)from->bytes;
-        comm->busy_s += share * from->busy_s;
-        comm->exposed_s += share * from->exposed_s;
-        comm->avg_s += share * from->avg_s;
-        comm->max_s = fmax(comm->max_s, from->max_s);
-    }
+    return (tdm_side_comm){
+        .kind = tdm_op_kind_name(from->kind),
+        .group = tdm_op_is_p2p(from->kind)         ? "pp"
+                 : from->group < TDM_N_GROUP_KINDS ? tdm_group_kind_name(from->group)
+                                                   : "unknown",
+        .n_calls = (double)from->n_calls,
+        .bytes_per_rank = (double)from->bytes,
+        .busy_s = from->busy_s,
+        .exposed_s = from->exposed_s,
+        .avg_s = from->avg_s,
+        .max_s = from->max_s,
+    };
 }
 
 /* A figure that needs more than a trace has stays unknown. */
@@ -193,27 +175,18 @@ static double figure_of(const tdm_figures *f, const char *name)
 
 static void fill(tdm_arena *arena, const tdm_kineto *kineto, const tdm_measured *m, tdm_side *side)
 {
-    double share = 1.0 / m->n_steps;
-    side->n_ranks = kineto->n_ranks;
-    side->ranks = TDM_ALLOC(arena, tdm_side_rank, side->n_ranks);
-    side->comms = TDM_ALLOC(arena, tdm_side_comm, TDM_N_OP_KINDS * (TDM_N_GROUP_KINDS + 1));
     side->steps_s = TDM_ALLOC(arena, double, m->n_steps);
-    for (uint32_t r = 0; r < side->n_ranks; r++) {
-        side->ranks[r].rank = kineto->ranks[r];
-        side->ranks[r].stage = UINT32_MAX;
-        side->ranks[r].peak_memory_bytes = NAN;
-    }
+    for (uint32_t s = 0; s < m->n_steps; s++)
+        side->steps_s[side->n_steps++] = m->steps[s].figures.step_time_s;
+    const tdm_measured_step *step = &m->steps[tdm_stats_median_place(side->steps_s, m->n_steps)];
+    const tdm_figures *f = &step->figures;
+    take_ranks(arena, kineto, step, side);
+    side->waterfall = f->waterfall;
+    side->comms = TDM_ALLOC(arena, tdm_side_comm, f->n_comms);
+    for (uint32_t i = 0; i < f->n_comms; i++)
+        side->comms[side->n_comms++] = comm_of(&f->comms[i]);
     for (uint32_t i = 0; tdm_figure_infos[i].name; i++)
-        side->figures[i] = 0;
-    for (uint32_t s = 0; s < m->n_steps; s++) {
-        const tdm_figures *f = &m->steps[s].figures;
-        side->steps_s[side->n_steps++] = f->step_time_s;
-        add_waterfall(&side->waterfall, &f->waterfall, share);
-        add_step_ranks(side, &m->steps[s], share);
-        add_step_comms(side, f, share);
-        for (uint32_t i = 0; tdm_figure_infos[i].name; i++)
-            side->figures[i] += share * figure_of(f, tdm_figure_infos[i].name);
-    }
+        side->figures[i] = figure_of(f, tdm_figure_infos[i].name);
     side->has_classes = true;
 }
 

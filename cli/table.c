@@ -3,7 +3,16 @@
 
 #include <assert.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+tdm_style tdm_style_of(const char *format, FILE *file)
+{
+    return (tdm_style){.markdown = strcmp(format, "md") == 0,
+                       .colours = strcmp(format, "text") == 0 && isatty(fileno(file)) &&
+                                  !getenv("NO_COLOR")};
+}
 
 void tdm_table_head(tdm_table *table, const char *text)
 {

@@ -30,6 +30,9 @@ void tdm_table_cell(tdm_table *table, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void tdm_table_print(const tdm_table *table, const tdm_style *style, FILE *file);
 
+/* The style of a format ("text", "md", others) printed to the file: colours on a terminal, unless
+ * NO_COLOR is set. */
+tdm_style tdm_style_of(const char *format, FILE *file);
 /* A heading with an optional remark behind it. */
 void tdm_style_heading(const tdm_style *style, FILE *file, const char *title, const char *remark);
 /* Text broken into lines of TDM_REPORT_WIDTH columns, each behind `indent` blanks. */

@@ -9,6 +9,7 @@
 #include <gsl/gsl_statistics_double.h>
 
 #include <math.h>
+#include <string.h>
 
 double tdm_stats_mean(const double *values, size_t n)
 {
@@ -72,24 +73,48 @@ void tdm_stats_sort(double *values, size_t n)
     gsl_sort(values, 1, n);
 }
 
-/* Mean of n values drawn from values [n] with replacement. */
-static double draw_mean(gsl_rng *rng, const double *values, size_t n)
+/* A sorted copy. */
+static double *sorted(tdm_arena *arena, const double *values, size_t n)
 {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += values[gsl_rng_uniform_int(rng, n)];
-    return sum / (double)n;
+    double *copy = TDM_ALLOC(arena, double, n);
+    memcpy(copy, values, n * sizeof *values);
+    gsl_sort(copy, 1, n);
+    return copy;
 }
 
-void tdm_stats_bootstrap_ratio(uint64_t seed, const double *a, size_t n_a, const double *b,
-                               size_t n_b, size_t n_draws, double level, double *low, double *high)
+size_t tdm_stats_median_place(const double *values, size_t n)
+{
+    tdm_arena scratch = {0};
+    double median = sorted(&scratch, values, n)[(n - 1) / 2];
+    size_t place = 0;
+    while (values[place] < median || values[place] > median)
+        place++;
+    tdm_arena_free(&scratch);
+    return place;
+}
+
+/* Median of n values drawn from ascending values [n] with replacement: the value under which the
+ * median of n uniform numbers falls, which has a beta distribution. Source: Efron 1979, Bootstrap
+ * methods: another look at the jackknife, section 3. */
+static double draw_median(gsl_rng *rng, const double *ascending, size_t n)
+{
+    size_t below = (n - 1) / 2;
+    double u = gsl_ran_beta(rng, (double)(below + 1), (double)(n - below));
+    size_t place = (size_t)(u * (double)n);
+    return ascending[place < n ? place : n - 1];
+}
+
+void tdm_stats_bootstrap_medians(uint64_t seed, const double *a, size_t n_a, const double *b,
+                                 size_t n_b, size_t n_draws, double level, double *low,
+                                 double *high)
 {
     tdm_arena scratch = {0};
     double *ratios = TDM_ALLOC(&scratch, double, n_draws);
+    const double *sorted_a = sorted(&scratch, a, n_a), *sorted_b = sorted(&scratch, b, n_b);
     gsl_rng *rng = gsl_rng_alloc(gsl_rng_mt19937);
     gsl_rng_set(rng, (unsigned long)(seed ^ seed >> 32) & 0xFFFFFFFFul);
     for (size_t i = 0; i < n_draws; i++)
-        ratios[i] = draw_mean(rng, a, n_a) / draw_mean(rng, b, n_b) - 1;
+        ratios[i] = draw_median(rng, sorted_a, n_a) / draw_median(rng, sorted_b, n_b) - 1;
     gsl_sort(ratios, 1, n_draws);
     *low = gsl_stats_quantile_from_sorted_data(ratios, 1, n_draws, (1 - level) / 2);
     *high = gsl_stats_quantile_from_sorted_data(ratios, 1, n_draws, (1 + level) / 2);

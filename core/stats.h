@@ -36,12 +36,17 @@ void tdm_stats_dirichlet(uint64_t seed, double concentration, size_t n, double *
 /* Puts values [n] in ascending order. */
 void tdm_stats_sort(double *values, size_t n);
 
-/* Interval that holds mean(a) / mean(b) - 1 with the given level of confidence (0.95), by the
- * percentile bootstrap: both samples are drawn again, with replacement, n_draws times. a [n_a],
- * b [n_b], all above 0. The same seed gives the same interval.
- * Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3. */
-void tdm_stats_bootstrap_ratio(uint64_t seed, const double *a, size_t n_a, const double *b,
-                               size_t n_b, size_t n_draws, double level, double *low, double *high);
+/* Place of the median of values [n]: of the lower of the two middle ones of an even number, and of
+ * the first of equal ones. */
+size_t tdm_stats_median_place(const double *values, size_t n);
+
+/* Interval that holds median(a) / median(b) - 1 with the given level of confidence (0.95), by the
+ * percentile bootstrap: both samples are drawn again, with replacement, n_draws times. The median
+ * is that of tdm_stats_median_place. a [n_a], b [n_b], all above 0. The same seed gives the same
+ * interval. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3. */
+void tdm_stats_bootstrap_medians(uint64_t seed, const double *a, size_t n_a, const double *b,
+                                 size_t n_b, size_t n_draws, double level, double *low,
+                                 double *high);
 
 /* A model to fit: residuals of n_points measurements, which count the less the farther they lie
  * off, and behind them n_priors of what is known beforehand, which always count. */

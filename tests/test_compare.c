@@ -66,6 +66,13 @@ static double real_at(const json_t *object, const char *key)
     return json_real_value(value);
 }
 
+static json_int_t count_at(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    assert_true(json_is_integer(value));
+    return json_integer_value(value);
+}
+
 /* Sum of a key over a section. */
 static double sum_of(const json_t *document, const char *section, const char *key)
 {
@@ -126,6 +133,31 @@ static void test_pairs(void **state)
     predict_some(&seed);
     for (int i = 0; i < N_PAIRS; i++)
         check_pair((int)(random_share(&seed) * N_RESULTS), (int)(random_share(&seed) * N_RESULTS));
+}
+
+/* Repetitions of a prediction, and the steps of a run, are steps of their side: the interval is
+ * about their medians, which are what is compared. */
+static void test_steps(void **state)
+{
+    (void)state;
+    const char *noise = "--set perturbation.jitter.compute=20% --repeat 7";
+    assert_int_equal(support_run("'%s' sim zb-1.5b -q --engine analytic %s --out-dir 100",
+                                 TANDEM_PROGRAM, noise),
+                     0);
+    assert_int_equal(support_run("'%s' run zb-1.5b -q --device paced --engine analytic --pace 0.02 "
+                                 "--steps 2 --out-dir 101",
+                                 TANDEM_PROGRAM),
+                     0);
+    json_t *document = compare(100, 101);
+    const json_t *step = json_object_get(document, "step"),
+                 *interval = json_object_get(step, "interval");
+    double error = real_at(step, "relative_error");
+    assert_int_equal(count_at(json_object_get(document, "predicted"), "n_steps"), 7);
+    assert_int_equal(count_at(json_object_get(document, "measured"), "n_steps"), 2);
+    double low = real_at(interval, "relative_error_low"),
+           high = real_at(interval, "relative_error_high");
+    assert_true(low < error && error < high);
+    json_decref(document);
 }
 
 static const json_t *row_named(const json_t *document, const char *section, const char *name)
@@ -243,8 +275,11 @@ static void test_interval(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pairs),      cmocka_unit_test(test_same),
-        cmocka_unit_test(test_own_traces), cmocka_unit_test(test_classes_cover_ops),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_same),
+        cmocka_unit_test(test_own_traces),
+        cmocka_unit_test(test_classes_cover_ops),
         cmocka_unit_test(test_interval),
     };
     return cmocka_run_group_tests(tests, support_run_enter, support_run_leave);

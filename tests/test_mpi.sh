@@ -100,6 +100,13 @@ awk -v is="$(step runs/stages/figures.json)" -F, '$1 == "step_time_s" { ok = is 
     END { exit !ok }' planned || fail "the step is $(step runs/stages/figures.json), planned is $(cat planned)"
 awk -F, 'NR > 1 && $11 > 0 { n += !seen[$1]++ } END { exit n != 4 }' runs/stages/ops.csv || fail "the trace lacks ranks"
 
+# Process 0 predicts, all carry out.
+run 0 mpirun --oversubscribe -np 2 "$tandem" validate stages.yaml --device paced --engine analytic --steps 1 --pace 3 --no-plots --out-dir validated
+says err "validate: 2 processes on 1 host, started by mpirun"
+says out "stages by engine analytic against device paced"
+[ "$(grep -c 'Steps on device' out)" -eq 1 ] || fail "not one process alone prints"
+says validated/measured/figures.json '"n_processes": 2'
+
 # ---- another host's clock: a time namespace has one that is 500 s ahead ----
 if unshare --time --monotonic 500 --fork true 2>/dev/null; then
     cat >ahead.sh <<'END'
@@ -145,7 +152,7 @@ victim() {
     signal=$1
     shift
     timeout 60 mpirun --oversubscribe -np 4 sh -c 'echo $$ >pid.$OMPI_COMM_WORLD_RANK; exec "$@"' sh \
-        "$tandem" run stages.yaml --device paced --pace 1 --steps 300 --no-files "$@" >out 2>err </dev/null &
+        "$tandem" run stages.yaml --device paced --engine analytic --pace 1 --steps 300 --no-files "$@" >out 2>err </dev/null &
     job=$!
     tries=0
     while [ ! -s pid.2 ] && [ "$tries" -lt 100 ]; do

@@ -44,6 +44,31 @@ static double number_at(const json_t *document, const char *path)
     return json_number_value(at);
 }
 
+/* The time of a step that a result holds. */
+static double step_at(const json_t *document, size_t i)
+{
+    const json_t *step = json_array_get(json_object_get(document, "steps"), i);
+    return number_at(step, "step_time_s");
+}
+
+/* The ops of a result are those of a step of this time. */
+static void check_ops_last(const char *folder, double step_s)
+{
+    char path[64];
+    snprintf(path, sizeof path, "%s/ops.csv", folder);
+    char *csv = support_run_read(path);
+    double first_us = INFINITY, last_us = 0;
+    for (const char *line = strchr(csv, '\n') + 1; *line; line = strchr(line, '\n') + 1) {
+        char *cell = (char *)(uintptr_t)line;
+        for (int column = 0; column < 9; column++)
+            cell = strchr(cell, ',') + 1;
+        first_us = fmin(first_us, strtod(cell, &cell));
+        last_us = fmax(last_us, strtod(cell + 1, NULL));
+    }
+    assert_true(fabs(1e-6 * (last_us - first_us) - step_s) < 1e-8);
+    free(csv);
+}
+
 static const char *text_at(const json_t *document, const char *section, const char *key)
 {
     const char *text = json_string_value(json_object_get(json_object_get(document, section), key));
@@ -61,7 +86,7 @@ static void says(const char *file, const char *text)
 }
 
 /* The same whatever -j is; the plan is that of the unperturbed scenario; the first repetition is
- * what a single run predicts. */
+ * what a single run predicts, and the files are those of the median one. */
 static void test_repeat_is_reproducible(void **state)
 {
     (void)state;
@@ -73,11 +98,18 @@ static void test_repeat_is_reproducible(void **state)
     support_run_same("one/figures.json", "four/figures.json");
     support_run_same("out", "four/figures.json");
     assert_int_equal(support_run("%s%s --out-dir single", command, NOISE), 0);
-    support_run_same("one/trace.json", "single/trace.json");
     assert_false(support_run_exists("single/repetitions.csv"));
     assert_int_equal(support_run("%s --out-dir plain", command), 0);
     support_run_same("plain/plan.txt", "one/plan.txt");
     json_t *one = read_json("one/figures.json"), *plain = read_json("plain/figures.json");
+    json_t *single = read_json("single/figures.json");
+    double first_s = number_at(single, "figures.step_time_s");
+    assert_true(step_at(one, 0) == first_s && step_at(single, 0) == first_s);
+    size_t median = (size_t)number_at(one, "median_step") - 1;
+    assert_true(median > 0 && step_at(one, median) == number_at(one, "figures.step_time_s"));
+    check_ops_last("one", number_at(one, "figures.step_time_s"));
+    check_ops_last("single", first_s);
+    json_decref(single);
     assert_string_equal(text_at(one, "provenance", "plan_hash"),
                         text_at(plain, "provenance", "plan_hash"));
     assert_null(json_object_get(plain, "repeat"));
@@ -105,8 +137,10 @@ static void test_spreads_follow_from_repetitions(void **state)
     }
     assert_int_equal(*line, '\0');
     json_t *document = read_json("one/figures.json");
-    assert_true(fabs(number_at(document, "figures.step_time_s") - steps_s[0]) < 1e-13);
+    for (size_t i = 0; i < N; i++)
+        assert_true(fabs(step_at(document, i) - steps_s[i]) < 1e-13);
     qsort(steps_s, N, sizeof *steps_s, by_value);
+    assert_true(fabs(number_at(document, "figures.step_time_s") - steps_s[N / 2]) < 1e-13);
     assert_true(steps_s[0] < steps_s[N - 1]);
     const struct {
         const char *path;

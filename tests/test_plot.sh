@@ -101,6 +101,9 @@ says out "3 pictures in a/plots"
 drawn a/plots memory step timeline
 run 0 plot a c -o both
 drawn both classes error-waterfall memory scatter step timeline
+run 0 sim zb-1.5b -q --engine analytic --out-dir stages
+run 0 plot stages --format svg
+says err "left out memory: memory is not known of this result"
 run 0 plot a b -o plans --format svg
 says err "left out scatter: ops are compared only between two results of one plan"
 [ ! -e plans/scatter.svg ] || fail "a scatter plot of different plans"

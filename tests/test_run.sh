@@ -53,6 +53,8 @@ done
 [ ! -e runs/stages/platform.xml ] || fail "a platform, though nothing was simulated"
 says runs/stages/figures.json '"engine": "paced"'
 says runs/stages/figures.json '"loss": null'
+run 0 stages.yaml --device paced --engine analytic --steps 1 --pace 1 --no-files
+says out "(times of analytic; 1 real seconds for one shown;"
 run 0 stages.yaml --device paced --steps 1 --pace 0.5 --no-files --format csv
 says out "step_time_s"
 rm -r runs
@@ -90,6 +92,8 @@ run 2 small-moe-16gpu
 says err "training.dtype: bf16: the host device computes in fp32 (try --set training.dtype=fp32)"
 run 2 small-16rank-host --set topology=dgx-2x8-h100 --set training.dtype=bf16 --set training.grad_dtype=bf16
 says err "training.grad_dtype: bf16: the host device computes in fp32 (try --set training.grad_dtype=fp32)"
+run 2 small-16rank-host --engine analytic
+says err "run: --engine is for --device paced"
 run 2 small-16rank-host --pace 2
 says err "run: --pace is for --device paced"
 run 3 llama-16gpu-tp4-pp2-dp2 --set training.dtype=fp32 --set training.grad_dtype=fp32 \

@@ -229,9 +229,9 @@ static void test_tables(void **state)
 static void test_folder_holds_whole_files_only(void **state)
 {
     (void)state;
-    static const char *const names[] = {"figures.json",  "forward-trace.json", "memory.csv",
-                                        "ops.csv",       "plan.txt",           "platform.xml",
-                                        "scenario.yaml", "trace.json"};
+    static const char *const names[] = {"command.txt",  "figures.json",  "forward-trace.json",
+                                        "memory.csv",   "ops.csv",       "plan.txt",
+                                        "platform.xml", "scenario.yaml", "trace.json"};
     char path[512];
     snprintf(path, sizeof path, "%s/runs/small-moe-16gpu", folder);
     size_t n = 0;

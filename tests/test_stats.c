@@ -43,6 +43,37 @@ static void test_lognormal_moments(void **state)
     near(sqrt(squares / N - sum / N * sum / N), variation, 1e-3);
 }
 
+/* A median is drawn as often as by drawing all n values again and counting. */
+static void test_bootstrap_of_medians(void **state)
+{
+    (void)state;
+    enum { N = 6, N_DRAWS = 20000 };
+    static const double values[N] = {5, 1, 4, 2, 8, 3}, one[] = {1};
+    const double levels[] = {0.5, 0.8, 0.95};
+    assert_int_equal(tdm_stats_median_place(values, N), 5);
+    assert_int_equal(tdm_stats_median_place((const double[]){2, 1, 2, 2}, 4), 0);
+    double medians[N_DRAWS];
+    uint32_t random = 1;
+    for (int i = 0; i < N_DRAWS; i++) {
+        double drawn[N];
+        for (int k = 0; k < N; k++) {
+            random = random * 1664525u + 1013904223u; /* Source: Knuth 1998, section 3.3.4 */
+            drawn[k] = values[(random >> 16) % N];
+        }
+        tdm_stats_sort(drawn, N);
+        medians[i] = drawn[(N - 1) / 2];
+    }
+    tdm_stats_sort(medians, N_DRAWS);
+    for (size_t i = 0; i < TDM_COUNT(levels); i++) {
+        double low, high;
+        tdm_stats_bootstrap_medians(7, values, N, one, 1, N_DRAWS, levels[i], &low, &high);
+        near(low + 1, tdm_stats_quantile(medians, N_DRAWS, (1 - levels[i]) / 2), 0);
+        near(high + 1, tdm_stats_quantile(medians, N_DRAWS, (1 + levels[i]) / 2), 0);
+        tdm_stats_bootstrap_medians(7, one, 1, values, N, N_DRAWS, levels[i], &low, &high);
+        near(1 / (high + 1), tdm_stats_quantile(medians, N_DRAWS, (1 - levels[i]) / 2), 1e-12);
+    }
+}
+
 static void test_quantile(void **state)
 {
     (void)state;
@@ -129,9 +160,10 @@ static void test_no_freedom(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lognormal), cmocka_unit_test(test_lognormal_moments),
-        cmocka_unit_test(test_quantile),  cmocka_unit_test(test_median_ranks),
-        cmocka_unit_test(test_robust),    cmocka_unit_test(test_no_freedom),
+        cmocka_unit_test(test_lognormal),    cmocka_unit_test(test_lognormal_moments),
+        cmocka_unit_test(test_quantile),     cmocka_unit_test(test_bootstrap_of_medians),
+        cmocka_unit_test(test_median_ranks), cmocka_unit_test(test_robust),
+        cmocka_unit_test(test_no_freedom),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,6 +85,10 @@ static tdm_code write(const tdm_plot_input *input, const char *base, const char 
         *skipped = "the result has no memory.csv";
         return TDM_OK;
     }
+    if (!(largest->peak_memory_bytes > 0)) { /* of pass times */
+        *skipped = "memory is not known of this result";
+        return TDM_OK;
+    }
     double context = memory_value(side, input->arena, "context_bytes");
     FILE *file = tdm_plot_open(input->arena, base, ".dat", err);
     if (!file)

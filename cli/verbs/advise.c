@@ -158,24 +158,6 @@ static bool is_met(const tdm_advise_plan *plan)
     return score_of(plan)->fits && score_of(plan)->n_missed == 0;
 }
 
-/* A word of a command as a shell takes it back; line ends would end the comment it stands in. */
-static void write_word(const char *word, FILE *file)
-{
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                "_./=:,+-%@";
-    if (word[0] != '\0' && word[strspn(word, plain)] == '\0') {
-        fputs(word, file);
-        return;
-    }
-    fputc('\'', file);
-    for (; *word != '\0'; word++)
-        if (*word == '\'')
-            fputs("'\\''", file);
-        else
-            fputc((unsigned char)*word < ' ' ? ' ' : *word, file);
-    fputc('\'', file);
-}
-
 static int write_scenario(tdm_arena *arena, const arguments *a, const tdm_advise_result *r)
 {
     const tdm_advise_plan *best = r->n_plans ? &r->plans[0] : &r->now;
@@ -184,10 +166,10 @@ static int write_scenario(tdm_arena *arena, const arguments *a, const tdm_advise
     if (!file)
         return tdm_cli_complain(TDM_E_INTERNAL, "%s: %s", a->file, strerror(errno));
     fputs("# Found by `tandem advise ", file);
-    write_word(a->options.path, file);
+    tdm_cli_put_word(a->options.path, file);
     for (size_t i = 0; i < a->options.sets.n; i++) {
         fputs(" --set ", file);
-        write_word(a->options.sets.items[i], file);
+        tdm_cli_put_word(a->options.sets.items[i], file);
     }
     fprintf(file, "`: %s.\n", tdm_advise_changes(arena, r->scenario, &best->choice));
     for (uint32_t i = 0; i < r->scenario->n_targets; i++) {

@@ -60,14 +60,6 @@ static int print_list(tdm_arena *arena, const tdm_plot *plots, uint32_t n)
     return tdm_cli_finish(TDM_OK);
 }
 
-static bool is_wanted(const arguments *a, const char *name)
-{
-    for (size_t i = 0; i < a->only.n; i++)
-        if (strcmp(a->only.items[i], name) == 0)
-            return true;
-    return a->only.n == 0;
-}
-
 static tdm_code check_only(tdm_arena *arena, const arguments *a, const tdm_plot *plots, uint32_t n,
                            tdm_error *err)
 {
@@ -100,28 +92,6 @@ static const char *default_folder(tdm_arena *arena, const char *operand)
     return tdm_file_join(arena, folder ? operand : tdm_file_folder(arena, operand), "plots");
 }
 
-static tdm_code draw_one(tdm_arena *arena, const arguments *a, const tdm_plot *plot,
-                         const tdm_plot_input *input, const char *folder, uint32_t *n_drawn,
-                         tdm_error *err)
-{
-    const char *skipped = NULL;
-    bool asked = a->only.n > 0;
-    if (!tdm_plot_suits(plot, input))
-        return asked
-                   ? tdm_error_add(
-                         err, TDM_E_INVALID,
-                         "plot: %s cannot be drawn of this (tandem plot --list says what it needs)",
-                         plot->name)
-                   : TDM_OK;
-    tdm_code code = tdm_plot_draw(arena, a->root, plot, input, folder, a->format, &skipped, err);
-    if (code == TDM_OK && skipped && asked)
-        return tdm_error_add(err, TDM_E_INVALID, "plot: %s: %s", plot->name, skipped);
-    if (code == TDM_OK && skipped)
-        fprintf(stderr, "left out %s: %s\n", plot->name, skipped);
-    *n_drawn += code == TDM_OK && !skipped;
-    return code;
-}
-
 static int draw(tdm_arena *arena, const arguments *a, const tdm_plot *plots, uint32_t n,
                 tdm_error *err)
 {
@@ -129,13 +99,15 @@ static int draw(tdm_arena *arena, const arguments *a, const tdm_plot *plots, uin
     if (check_only(arena, a, plots, n, err) != TDM_OK ||
         tdm_plot_read(arena, a->root, &a->operands, &input, err) != TDM_OK)
         return tdm_cli_fail(err);
-    const char *folder = a->folder ? a->folder : default_folder(arena, a->operands.items[0]);
     uint32_t n_drawn = 0;
-    for (uint32_t i = 0; i < n; i++)
-        if (is_wanted(a, plots[i].name) &&
-            draw_one(arena, a, &plots[i], &input, folder, &n_drawn, err) != TDM_OK)
-            return tdm_cli_fail(err);
-    printf("%lu picture%s in %s\n", (unsigned long)n_drawn, n_drawn == 1 ? "" : "s", folder);
+    const tdm_plot_job job = {.root = a->root,
+                              .folder = a->folder ? a->folder
+                                                  : default_folder(arena, a->operands.items[0]),
+                              .format = a->format,
+                              .only = a->only};
+    if (tdm_plot_draw_all(arena, &job, plots, n, &input, &n_drawn, err) != TDM_OK)
+        return tdm_cli_fail(err);
+    printf("%lu picture%s in %s\n", (unsigned long)n_drawn, n_drawn == 1 ? "" : "s", job.folder);
     return tdm_cli_finish(TDM_OK);
 }
 

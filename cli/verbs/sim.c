@@ -10,6 +10,7 @@
 typedef struct arguments {
     tdm_predict_options predict;
     tdm_publish_options publish;
+    tdm_cli_command command;
     const char *repeat, *jobs, *slowing_text;
     bool sensitivity;
     uint32_t n_repeat, n_jobs; /* n_repeat 0: not asked for */
@@ -148,9 +149,9 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
 }
 
 /* Repeats the prediction, or varies it, if asked to. */
-static int follow_up(tdm_arena *arena, arguments *a, const tdm_result *result, tdm_error *err)
+static int follow_up(tdm_arena *arena, arguments *a, tdm_result *result, tdm_error *err)
 {
-    tdm_outcome o = {.result = result};
+    tdm_outcome o = {.result = result, .command = a->command};
     tdm_repeat repeat;
     tdm_sensitivity sensitivity;
     if (a->n_repeat && !tdm_perturbation_is_random(&result->scenario.perturbation)) {
@@ -176,7 +177,8 @@ static int follow_up(tdm_arena *arena, arguments *a, const tdm_result *result, t
 static int run(int argc, char **argv)
 {
     tdm_arena arena = {0};
-    arguments a = {.publish = {.verb = "sim", .format = "text"}, .fold = "auto"};
+    arguments a = {
+        .publish = {.verb = "sim", .format = "text"}, .command = {argv, argc}, .fold = "auto"};
     int code = parse(&arena, argc, argv, &a);
     if (code == TDM_CLI_GO_ON) {
         tdm_result *result = TDM_ALLOC(&arena, tdm_result, 1);
