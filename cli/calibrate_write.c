@@ -1,15 +1,12 @@
 /* calibrate_write.c: a profile as the two files that scenarios name. */
 #include "calibrate.h"
-#include "core/files.h"
+#include "output.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
-#include <unistd.h>
 
 static const char *source_of(tdm_arena *arena, const tdm_host_machine *machine)
 {
@@ -105,58 +102,42 @@ static void write_device(tdm_arena *arena, const tdm_kernel_samples *products,
     }
 }
 
-static tdm_code put(const char *path, const char *text, size_t length, tdm_error *err)
+static tdm_code put(tdm_arena *arena, const char *folder, const char *name, const char *text,
+                    size_t length, tdm_error *err)
 {
-    tdm_arena scratch = {0};
-    const char *temporary = tdm_arena_printf(&scratch, "%s.%ld", path, (long)getpid());
-    FILE *file = fopen(temporary, "w");
-    bool good = file && fwrite(text, 1, length, file) == length;
-    good = file && fclose(file) == 0 && good;
-    good = good && rename(temporary, path) == 0;
-    if (!good) {
-        tdm_error_add(err, TDM_E_INTERNAL, "%s: %s", path, strerror(errno));
-        unlink(temporary);
-    }
-    tdm_arena_free(&scratch);
-    return good ? TDM_OK : TDM_E_INTERNAL;
-}
-
-static tdm_code make_folder(const char *path, tdm_error *err)
-{
-    if (mkdir(path, 0777) == 0 || errno == EEXIST)
-        return TDM_OK;
-    return tdm_error_add(err, TDM_E_INTERNAL, "%s: %s", path, strerror(errno));
+    tdm_output output;
+    tdm_code code = tdm_output_open(arena, folder, &output, err);
+    if (code != TDM_OK)
+        return code;
+    code = tdm_output_text(tdm_output_add(arena, &output, name), text, length, err);
+    if (code == TDM_OK)
+        code = tdm_output_commit(&output, err);
+    tdm_output_abort(&output);
+    return code;
 }
 
 tdm_code tdm_calibrate_write(tdm_arena *arena, const tdm_calibrate_options *o,
                              const tdm_kernel_samples *products, const tdm_kernel_rate *kernels,
                              tdm_calibration *c, tdm_error *err)
 {
-    char *text[2] = {NULL, NULL};
-    size_t length[2] = {0, 0};
-    const char *folder = tdm_arena_printf(arena, "%s/devices", o->folder);
-    c->topology_path = tdm_arena_printf(arena, "%s/%s.yaml", o->folder, o->name);
-    c->device_path = tdm_arena_printf(arena, "%s/%s.yaml", folder, o->name);
-    tdm_code code = make_folder(o->folder, err);
-    if (code == TDM_OK)
-        code = make_folder(folder, err);
-    for (int i = 0; i < 2 && code == TDM_OK; i++) {
-        FILE *file = open_memstream(&text[i], &length[i]);
+    const char *file_name = tdm_arena_printf(arena, "%s.yaml", o->name);
+    const char *folders[2] = {tdm_arena_printf(arena, "%s/devices", o->folder), o->folder};
+    c->device_path = tdm_arena_printf(arena, "%s/%s", folders[0], file_name);
+    c->topology_path = tdm_arena_printf(arena, "%s/%s", folders[1], file_name);
+    tdm_code code = TDM_OK;
+    for (int i = 0; i < 2 && code == TDM_OK; i++) { /* the topology last: it names the device */
+        char *text = NULL;
+        size_t length = 0;
+        FILE *file = open_memstream(&text, &length);
         if (!file)
             return tdm_error_add(err, TDM_E_INTERNAL, "out of memory");
         if (i == 0)
             write_device(arena, products, kernels, c, file);
         else
             write_topology(arena, o, &c->machine, file);
-        if (fclose(file) != 0)
-            code = tdm_error_add(err, TDM_E_INTERNAL, "out of memory");
+        code = fclose(file) == 0 ? put(arena, folders[i], file_name, text, length, err)
+                                 : tdm_error_add(err, TDM_E_INTERNAL, "out of memory");
+        free(text);
     }
-    /* The topology last: it names the device. */
-    if (code == TDM_OK)
-        code = put(c->device_path, text[0], length[0], err);
-    if (code == TDM_OK)
-        code = put(c->topology_path, text[1], length[1], err);
-    free(text[0]);
-    free(text[1]);
     return code;
 }

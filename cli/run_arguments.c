@@ -35,7 +35,7 @@ void tdm_run_arguments_options(tdm_run_arguments *a, tdm_cli_option options[TDM_
          .value = &a->run.transport},
         {.name = "--steps",
          .value_name = "N",
-         .text = "training steps (default 3)",
+         .text = "training steps (default 3; validate on host: 15)",
          .value = &a->steps},
         {.name = "--pace",
          .value_name = "FACTOR",

@@ -49,8 +49,9 @@ if ! "$tandem" list engines | grep -q '^ *host .*ready'; then
     exit 77
 fi
 
-run 1 calibrate --quick -q --out-dir nowhere/deeper
-says err "nowhere/deeper: No such file or directory"
+touch occupied
+run 1 calibrate --quick -q --out-dir occupied
+says err "occupied"
 
 run 0 calibrate --quick --out-dir machine --name mine
 says out "Wrote machine/mine.yaml and machine/devices/mine.yaml."

@@ -1,5 +1,6 @@
 /* validate.c: `tandem validate`: predicts a scenario, carries it out, and holds one against the
  * other. */
+#include "calibrate.h"
 #include "cli.h"
 #include "compare.h"
 #include "plot.h"
@@ -19,14 +20,14 @@ typedef struct arguments {
     const char *tolerance_text, *figures_text;
     tdm_tolerance tolerance;
     const char *plot_format;
-    bool no_plots;
+    bool no_plots, no_calibrate;
     const char *format, *file, *out_dir;
     bool quiet;
     tdm_cli_command command;
     const char *root;
 } arguments;
 
-enum { N_OTHER_OPTIONS = 10 };
+enum { N_OTHER_OPTIONS = 11 };
 
 static void other_options(arguments *a, tdm_cli_option options[N_OTHER_OPTIONS])
 {
@@ -47,6 +48,9 @@ static void other_options(arguments *a, tdm_cli_option options[N_OTHER_OPTIONS])
          .value_name = "LIST",
          .text = "figures that the tolerance is for (default step_time_s)",
          .value = &a->figures_text},
+        {.name = "--no-calibrate",
+         .text = "host on processor cores: take the topology as it is, do not measure this machine",
+         .flag = &a->no_calibrate},
         {.name = "--plot-format",
          .value_name = "FORMAT",
          .text = "pictures to draw (default both)",
@@ -110,6 +114,45 @@ static int parse(tdm_arena *arena, int argc, char **argv, arguments *a)
     a->root = tdm_cli_root(arena);
     a->scenario = tdm_cli_scenario(arena, a->root, operands.items[0]);
     return check(a);
+}
+
+/* ---- this machine ---- */
+
+/* On a topology of cores it is this machine that carries the plan out, so it is measured first, and
+ * both sides are for it; its files go where the sides go. */
+static tdm_code measure_machine(tdm_arena *arena, arguments *a, tdm_error *err)
+{
+    tdm_scenario *scenario = TDM_ALLOC(arena, tdm_scenario, 1);
+    tdm_calibration c;
+    if (strcmp(a->run.run.device, "host") != 0 || a->no_calibrate || a->run.run.world)
+        return TDM_OK;
+    tdm_code code =
+        tdm_scenario_load(arena, a->root, a->scenario, a->sets.items, a->sets.n, scenario, err);
+    if (code != TDM_OK || !scenario->topology.cores)
+        return code;
+    const char *folder =
+        a->out_dir ? a->out_dir : tdm_arena_printf(arena, "runs/%s-validate", scenario->name);
+    const tdm_calibrate_options options = {.root = a->root,
+                                           .scenario = a->scenario,
+                                           .sets = a->sets.items,
+                                           .n_sets = a->sets.n,
+                                           .folder = tdm_arena_printf(arena, "%s/machine", folder),
+                                           .is_apart = true,
+                                           .name = "host",
+                                           .ranks = scenario->topology.n_gpus,
+                                           .quiet = a->quiet};
+    code = tdm_calibrate_host(arena, &options, &c, err);
+    if (code != TDM_OK)
+        return code;
+    if (c.machine.other_load > 0.1 && !a->quiet)
+        fprintf(stderr, "warning: other programs take %.0f %% of this machine's cores\n",
+                100 * c.machine.other_load);
+    const char **sets = TDM_ALLOC(arena, const char *, a->sets.n + 1);
+    for (size_t i = 0; i < a->sets.n; i++)
+        sets[i] = a->sets.items[i];
+    sets[a->sets.n] = tdm_arena_printf(arena, "topology=%s", c.topology_path);
+    a->sets = (tdm_cli_strings){sets, a->sets.n + 1};
+    return TDM_OK;
 }
 
 /* ---- both sides ---- */
@@ -296,13 +339,23 @@ static int publish(tdm_arena *arena, const arguments *a, pair *p, tdm_error *err
     return code == TDM_OK ? tdm_tolerance_verdict(&a->tolerance, &p->comparison) : code;
 }
 
-static int validate(tdm_arena *arena, const arguments *a, tdm_launched *launched)
+static int validate(tdm_arena *arena, arguments *a, tdm_launched *launched)
 {
     pair *p = TDM_ALLOC(arena, pair, 1);
     tdm_error *err = TDM_ALLOC(arena, tdm_error, 1);
-    if (make_sides(arena, a, launched, p, err) != TDM_OK)
+    if (measure_machine(arena, a, err) != TDM_OK ||
+        make_sides(arena, a, launched, p, err) != TDM_OK)
         return tdm_launched_fail(launched, err);
     return launched->quiet ? TDM_OK : publish(arena, a, p, err);
+}
+
+/* A median over more steps: on shared cores single steps differ by a tenth or two. */
+static int choose_steps(arguments *a)
+{
+    enum { HOST_STEPS = 15 };
+    if (!a->run.steps && !tdm_run_is_paced(&a->run.run))
+        a->run.run.n_steps = HOST_STEPS;
+    return TDM_CLI_GO_ON;
 }
 
 static int run(int argc, char **argv)
@@ -315,6 +368,8 @@ static int run(int argc, char **argv)
                    .format = "text"};
     tdm_launched launched;
     int code = parse(&arena, argc, argv, &a);
+    if (code == TDM_CLI_GO_ON)
+        code = choose_steps(&a);
     if (code == TDM_CLI_GO_ON)
         code = tdm_run_arguments_launch(&a.run, a.quiet, &launched);
     if (code == TDM_CLI_GO_ON)
