@@ -50,7 +50,8 @@ typedef struct tdm_calibration {
     double kernel_error;  /* median of |fitted / measured - 1| over the samples of fitted kernels */
     uint32_t crowd_ranks; /* of the run that switch_s was fitted to */
     double crowd_s, crowd_predicted_s; /* its step, and with switch_s as measured alone */
-    double switch_alone_s;
+    double pair_s, pair_predicted_s;   /* the same of two ranks and wake_s */
+    double switch_alone_s, wake_alone_s;
     double seconds;
 } tdm_calibration;
 
@@ -64,11 +65,16 @@ tdm_code tdm_calibrate_write(tdm_arena *arena, const tdm_calibrate_options *opti
                              const tdm_kernel_samples *products, const tdm_kernel_rate *kernels,
                              tdm_calibration *calibration, tdm_error *err);
 
-/* Runs a plan of several ranks per core, and lets switch_s be what its step comes out with: what a
- * thread loses that goes on behind others (caches, locks) is more than waking it takes. The profile
- * is there already, and is written again. */
+/* Runs a plan of many ranks and one of two, and lets switch_s and wake_s be what their steps come
+ * out with: what a thread loses that goes on behind others (caches, locks), or on a core that
+ * slept, is more than waking it takes. The profile is there already, and is written again. */
 tdm_code tdm_calibrate_crowd(tdm_arena *arena, const tdm_calibrate_options *options,
                              const tdm_kernel_samples *products, const tdm_kernel_rate *kernels,
                              tdm_calibration *calibration, tdm_error *err);
+
+/* The crowd's step once more, as long after as the caller likes: whether the machine is still what
+ * it was. 0: there was no crowd. */
+tdm_code tdm_calibrate_again(const tdm_calibrate_options *options,
+                             const tdm_calibration *calibration, double *step_s, tdm_error *err);
 
 #endif

@@ -55,7 +55,7 @@ says err "occupied"
 
 run 0 calibrate --quick --out-dir machine --name mine
 says out "Wrote machine/mine.yaml and machine/devices/mine.yaml."
-says out "16 ranks together: a step of"
+says out "fitted: 16 ranks' step of"
 says machine/mine.yaml "fabric: cores"
 says machine/mine.yaml "device: devices/mine.yaml"
 says machine/devices/mine.yaml "grade: measured"

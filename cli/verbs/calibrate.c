@@ -96,11 +96,14 @@ static void report(const tdm_calibrate_options *o, const tdm_calibration *c)
     printf("  slice of a busy thread      %8.2f ms\n", cores->slice_s * 1e3);
     printf("  %u kernels by name (half of their times within %.1f %%), %u shapes of products\n",
            c->n_kernels, 100 * c->kernel_error, c->n_products);
-    if (c->crowd_ranks > 0)
-        printf("  %u ranks together: a step of %.1f ms; %.1f ms were predicted with %.2f us for a "
-               "thread that goes on, which is fitted here\n",
+    if (c->crowd_ranks > 0) {
+        printf("  fitted: %u ranks' step of %.1f ms (%.1f ms with %.2f us of a core, as measured "
+               "alone),\n",
                c->crowd_ranks, c->crowd_s * 1e3, c->crowd_predicted_s * 1e3,
                c->switch_alone_s * 1e6);
+        printf("          2 ranks' step of %.1f ms (%.1f ms with %.2f us where one is idle)\n",
+               c->pair_s * 1e3, c->pair_predicted_s * 1e3, c->wake_alone_s * 1e6);
+    }
     if (c->machine.other_load > 0.05)
         printf("  Other programs took %.0f %% of the cores: measure again when they are idle.\n",
                100 * c->machine.other_load);
