@@ -80,7 +80,10 @@ int tdm_tolerance_verdict(const tdm_tolerance *tolerance, const tdm_comparison *
 
 void tdm_compare_text(tdm_arena *arena, const tdm_comparison *c, const tdm_tolerance *tolerance,
                       const tdm_style *style, FILE *file);
-/* Parts of it: what is compared, and the step; the verdict on the tolerance's figures. */
+/* Parts of it: what is compared, and the step; one section; the verdict on the tolerance's
+ * figures. */
+void tdm_compare_section_text(tdm_arena *arena, const tdm_comparison *c,
+                              tdm_compare_section section, const tdm_style *style, FILE *file);
 void tdm_compare_brief(tdm_arena *arena, const tdm_comparison *c, const tdm_style *style,
                        FILE *file);
 void tdm_compare_verdict(const tdm_comparison *c, const tdm_tolerance *tolerance,

@@ -301,17 +301,40 @@ void tdm_compare_brief(tdm_arena *arena, const tdm_comparison *c, const tdm_styl
     print_step(arena, c, style, file);
 }
 
+void tdm_compare_section_text(tdm_arena *arena, const tdm_comparison *c,
+                              tdm_compare_section section, const tdm_style *style, FILE *file)
+{
+    switch (section) {
+    case TDM_COMPARE_WATERFALL:
+        print_step(arena, c, style, file);
+        break;
+    case TDM_COMPARE_FIGURES:
+        print_section(arena, c, section, "", "Figures", "", style, file);
+        break;
+    case TDM_COMPARE_CLASSES:
+        print_section(arena, c, section, "busy_s", "Op classes",
+                      "(time of a rank, mean; communication with waiting)", style, file);
+        break;
+    case TDM_COMPARE_COMMS:
+        print_section(arena, c, section, "avg_s", "Communication", "(transfer of one call, mean)",
+                      style, file);
+        break;
+    case TDM_COMPARE_STAGES:
+        print_stages(arena, c, style, file);
+        break;
+    case TDM_COMPARE_RANKS:
+        print_ranks(arena, c, style, file);
+        break;
+    default:
+        print_ops(arena, c, style, file);
+    }
+}
+
 void tdm_compare_text(tdm_arena *arena, const tdm_comparison *c, const tdm_tolerance *tolerance,
                       const tdm_style *style, FILE *file)
 {
-    tdm_compare_brief(arena, c, style, file);
-    print_section(arena, c, TDM_COMPARE_FIGURES, "", "Figures", "", style, file);
-    print_section(arena, c, TDM_COMPARE_CLASSES, "busy_s", "Op classes",
-                  "(time of a rank, mean; communication with waiting)", style, file);
-    print_section(arena, c, TDM_COMPARE_COMMS, "avg_s", "Communication",
-                  "(transfer of one call, mean)", style, file);
-    print_stages(arena, c, style, file);
-    print_ranks(arena, c, style, file);
-    print_ops(arena, c, style, file);
+    print_title(arena, c, style, file);
+    for (uint32_t s = 0; s < TDM_N_COMPARE_SECTIONS; s++)
+        tdm_compare_section_text(arena, c, (tdm_compare_section)s, style, file);
     tdm_compare_verdict(c, tolerance, style, file);
 }

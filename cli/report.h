@@ -28,6 +28,8 @@ void tdm_report_routing(tdm_arena *arena, const tdm_result *result, const tdm_st
 void tdm_report_run(tdm_arena *arena, const tdm_result *result, const tdm_style *style, FILE *file);
 /* A count with blanks between groups of three digits: "89 553". */
 const char *tdm_report_count(tdm_arena *arena, double value);
+/* A figure of that unit, as the checklist has it: "58.5 GB", "40.2 %"; digits behind the point. */
+const char *tdm_report_value(tdm_arena *arena, double value, const char *unit, int digits);
 /* figure,value,unit: one row per scalar figure. */
 void tdm_report_csv(const tdm_result *result, FILE *file);
 

@@ -138,7 +138,7 @@ void tdm_report_memory(tdm_arena *arena, const tdm_result *result, const tdm_sty
 
 /* ---- checklist ---- */
 
-static const char *write_value(tdm_arena *arena, double value, const char *unit, int digits)
+const char *tdm_report_value(tdm_arena *arena, double value, const char *unit, int digits)
 {
     if (unit[0] == '\0')
         return tdm_arena_printf(arena, "%.*f %%", digits, 100 * value);
@@ -156,8 +156,9 @@ static int digits_for(tdm_arena *arena, const tdm_verdict *verdict)
 {
     int digits = 1;
     while (digits < 6 && verdict->value != verdict->target->threshold &&
-           strcmp(write_value(arena, verdict->value, verdict->info->unit, digits),
-                  write_value(arena, verdict->target->threshold, verdict->info->unit, digits)) == 0)
+           strcmp(tdm_report_value(arena, verdict->value, verdict->info->unit, digits),
+                  tdm_report_value(arena, verdict->target->threshold, verdict->info->unit,
+                                   digits)) == 0)
         digits++;
     return digits;
 }
@@ -166,9 +167,9 @@ static void print_verdict(tdm_arena *arena, const tdm_verdict *verdict, const td
                           int label_width, FILE *file)
 {
     int digits = digits_for(arena, verdict);
-    const char *value = write_value(arena, verdict->value, verdict->info->unit, digits);
+    const char *value = tdm_report_value(arena, verdict->value, verdict->info->unit, digits);
     const char *threshold =
-        write_value(arena, verdict->target->threshold, verdict->info->unit, digits);
+        tdm_report_value(arena, verdict->target->threshold, verdict->info->unit, digits);
     const char *relation = verdict->target->is_maximum ? "at most" : "at least";
     if (style->markdown) {
         fprintf(file, "- [%c] %s: **%s**, %s %s%s%s\n", verdict->pass ? 'x' : ' ',

@@ -1,6 +1,8 @@
 /* table.c: tables on standard output. */
 #include "table.h"
 
+#include "html.h"
+
 #include <assert.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -73,6 +75,28 @@ static void print_row(const tdm_table *table, const tdm_style *style, const char
     fputc('\n', file);
 }
 
+static void print_html_row(const tdm_table *table, const char *const *cells, const char *tag,
+                           FILE *file)
+{
+    fputs("<tr>", file);
+    for (uint32_t c = 0; c < table->n_columns; c++) {
+        fprintf(file, "<%s%s>", tag, is_left(table, c) ? "" : " class=\"n\"");
+        tdm_html_text(file, cells[c]);
+        fprintf(file, "</%s>", tag);
+    }
+    fputs("</tr>\n", file);
+}
+
+static void print_html(const tdm_table *table, bool has_heads, FILE *file)
+{
+    fputs("<div class=\"scroll\"><table>\n", file);
+    if (has_heads)
+        print_html_row(table, table->heads, "th", file);
+    for (uint32_t i = 0; i + table->n_columns <= table->n_cells; i += table->n_columns)
+        print_html_row(table, table->cells + i, "td", file);
+    fputs("</table></div>\n", file);
+}
+
 void tdm_table_print(const tdm_table *table, const tdm_style *style, FILE *file)
 {
     uint32_t widths[TDM_TABLE_COLUMNS];
@@ -85,6 +109,10 @@ void tdm_table_print(const tdm_table *table, const tdm_style *style, FILE *file)
     bool has_heads = false;
     for (uint32_t c = 0; c < table->n_columns; c++)
         has_heads = has_heads || table->heads[c][0];
+    if (style->html) {
+        print_html(table, has_heads, file);
+        return;
+    }
     if (has_heads || style->markdown)
         print_row(table, style, table->heads, widths, file);
     if (style->markdown) {
@@ -98,6 +126,10 @@ void tdm_table_print(const tdm_table *table, const tdm_style *style, FILE *file)
 
 void tdm_style_heading(const tdm_style *style, FILE *file, const char *title, const char *remark)
 {
+    if (style->html) {
+        tdm_html_heading(file, title, remark);
+        return;
+    }
     const char *before = style->markdown ? "## " : style->colours ? "\033[1m" : "";
     fprintf(file, "\n%s%s%s%s%s\n%s", before, title, style->colours ? "\033[0m" : "",
             remark[0] ? "  " : "", remark, style->markdown ? "\n" : "");

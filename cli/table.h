@@ -1,4 +1,4 @@
-/* table.h: tables on standard output, aligned for people or as Markdown. */
+/* table.h: tables on standard output, aligned for people, as Markdown, or as HTML. */
 #ifndef TDM_TABLE_H
 #define TDM_TABLE_H
 
@@ -11,7 +11,8 @@ enum { TDM_TABLE_COLUMNS = 72, TDM_REPORT_WIDTH = 100 };
 /* How a report is printed. */
 typedef struct tdm_style {
     bool markdown;
-    bool colours; /* escape sequences; never with markdown */
+    bool html;
+    bool colours; /* escape sequences; on a terminal only */
 } tdm_style;
 
 typedef struct tdm_table {

@@ -37,14 +37,14 @@ run 0
 says out "Usage: tandem VERB"
 run 0 help
 silent err
-for verb in check list plan run sim sweep validate; do
+for verb in check list plan report run sim sweep validate; do
     says out "  $verb "
 done
 run 0 --version
 says out "tandem $version"
 run 0 help list
 says out "Usage: tandem list"
-for verb in check list plan run sim sweep validate; do
+for verb in check list plan report run sim sweep validate; do
     run 0 "$verb" --help
     says out "Usage: tandem $verb"
     silent err
