@@ -67,7 +67,7 @@ static const char *run_text(tdm_arena *arena, const json_t *document)
                                 1e3 * tdm_page_number(run, "late_s"));
     if (!isnan(tdm_page_number(run, "n_processes")))
         text =
-            tdm_arena_printf(arena, "%s, %.0f processes on %.0f hosts, clocks within %.1f us", text,
+            tdm_arena_printf(arena, "%s, processes: %.0f, hosts: %.0f, clocks within %.1f us", text,
                              tdm_page_number(run, "n_processes"), tdm_page_number(run, "n_hosts"),
                              1e6 * tdm_page_number(run, "clock_uncertainty_s"));
     return json_is_true(json_object_get(run, "memory_checked"))
