@@ -38,12 +38,12 @@ typedef struct tdm_exec_op {
     tdm_exec_tensor tensors[TDM_EXEC_MAX_REFS]; /* of its refs */
 } tdm_exec_op;
 
-/* A stretch of fp32 numbers that a communication op moves. The shard of member i is the i-th run of
+/* A stretch of numbers that a communication op moves. The shard of member i is the i-th run of
  * ceil(count / n) numbers of the whole. */
 typedef struct tdm_exec_segment {
-    const float *in; /* what this member gives: the whole, or its shard of an all-gather */
-    float *out;      /* where it wants the result: the whole, or its shard of a reduce-scatter */
-    uint64_t count;  /* of the whole */
+    const void *in; /* what this member gives: the whole, or its shard of an all-gather */
+    void *out;      /* where it wants the result: the whole, or its shard of a reduce-scatter */
+    uint64_t count; /* of the whole */
 } tdm_exec_segment;
 
 /* What a communication op moves on one rank. Every member has the same segments. All-to-all has
@@ -51,7 +51,8 @@ typedef struct tdm_exec_segment {
 typedef struct tdm_exec_transfer {
     const tdm_exec_segment *segments;
     uint32_t n_segments;
-    bool largest; /* all-reduce: the largest instead of the sum */
+    tdm_dtype dtype; /* of all numbers; threads and processes move fp32 alone */
+    bool largest;    /* all-reduce: the largest instead of the sum */
     const uint32_t *sent;
     bool back; /* all-to-all: along the transpose of `sent` */
     uint64_t row;

@@ -66,13 +66,15 @@ static void reduce_shard(const meeting *m, uint32_t segment, range r, bool large
                          bool to_all)
 {
     for (uint64_t i = r.from; i < r.to; i++) {
-        float sum = m->brought[0]->segments[segment].in[i];
+        const float *first = m->brought[0]->segments[segment].in;
+        float sum = first[i];
         for (uint32_t k = 1; k < m->n_members; k++) {
-            float value = m->brought[k]->segments[segment].in[i];
+            const float *in = m->brought[k]->segments[segment].in;
+            float value = in[i];
             sum = !largest ? sum + value : value > sum ? value : sum;
         }
         for (uint32_t k = 0; to_all && k < m->n_members; k++)
-            m->brought[k]->segments[segment].out[i] = sum;
+            ((float *)m->brought[k]->segments[segment].out)[i] = sum;
         if (!to_all)
             out[i - r.from] = sum;
     }
@@ -81,11 +83,12 @@ static void reduce_shard(const meeting *m, uint32_t segment, range r, bool large
 static void gather(const meeting *m, uint32_t segment, uint32_t me)
 {
     const tdm_exec_segment *mine = &m->brought[me]->segments[segment];
+    float *out = mine->out;
     for (uint32_t k = 0; k < m->n_members; k++) {
         range r = shard_of(mine->count, m->n_members, k);
         const float *from = m->brought[k]->segments[segment].in;
-        if (from != mine->out + r.from && r.to > r.from)
-            memcpy(mine->out + r.from, from, (r.to - r.from) * sizeof *from);
+        if (from != out + r.from && r.to > r.from)
+            memcpy(out + r.from, from, (r.to - r.from) * sizeof *from);
     }
 }
 
@@ -101,12 +104,12 @@ static void exchange(const meeting *m, uint32_t me)
     uint32_t n = m->n_members;
     float *out = mine->segments[0].out;
     for (uint32_t src = 0; src < n; src++) {
+        const float *in = m->brought[src]->segments[0].in;
         uint64_t skip = 0, rows = rows_between(mine, n, src, me);
         for (uint32_t dst = 0; dst < me; dst++)
             skip += rows_between(mine, n, src, dst);
         if (rows > 0)
-            memcpy(out, m->brought[src]->segments[0].in + skip * mine->row,
-                   rows * mine->row * sizeof *out);
+            memcpy(out, in + skip * mine->row, rows * mine->row * sizeof *out);
         out += rows * mine->row;
     }
 }
@@ -132,12 +135,10 @@ static void move(const meeting *m, tdm_op_kind kind, uint32_t me)
             break;
         case TDM_OP_BROADCAST:
             if (me > 0)
-                memcpy(segment->out, m->brought[0]->segments[s].in,
-                       segment->count * sizeof *segment->out);
+                memcpy(segment->out, m->brought[0]->segments[s].in, segment->count * sizeof(float));
             break;
         case TDM_OP_RECV: /* the sender sits at 0 */
-            memcpy(segment->out, m->brought[0]->segments[s].in,
-                   segment->count * sizeof *segment->out);
+            memcpy(segment->out, m->brought[0]->segments[s].in, segment->count * sizeof(float));
             break;
         default:
             break;

@@ -25,7 +25,7 @@ host_book host_book_new(tdm_arena *arena)
 }
 
 /* The head of a tied model holds the embedding's words. */
-static const char *owner(const tdm_plan *plan, const tdm_host_piece *piece)
+static const char *owner(const tdm_plan *plan, const tdm_piece *piece)
 {
     bool head = strcmp(piece->kind->name, "head") == 0;
     return head && !plan->model.untie_embeddings && strcmp(piece->param->name, "words") == 0
@@ -33,7 +33,7 @@ static const char *owner(const tdm_plan *plan, const tdm_host_piece *piece)
                : piece->kind->name;
 }
 
-static host_entry *find_entry(host_book *book, const tdm_host_piece *piece)
+static host_entry *find_entry(host_book *book, const tdm_piece *piece)
 {
     const char *kind = owner(book->plan, piece);
     for (uint32_t i = 0; i < book->n_entries; i++) {
@@ -54,7 +54,7 @@ static host_entry *find_entry(host_book *book, const tdm_host_piece *piece)
     return e;
 }
 
-static void see(void *context, const tdm_host_piece *piece)
+static void see(void *context, const tdm_piece *piece)
 {
     host_book *book = context;
     if (piece->step != 0 && piece->step != HOST_STEPS - 1)
@@ -62,10 +62,10 @@ static void see(void *context, const tdm_host_piece *piece)
     uint32_t s = piece->step != 0;
     pthread_mutex_lock(&book->mutex);
     host_entry *e = find_entry(book, piece);
+    tdm_shape shape = tdm_shape_of(book->plan, piece->kind, piece->param, piece->rank);
     book->n_wrong += !e;
     for (uint64_t i = 0; e && i < piece->count; i++) {
-        uint64_t at =
-            tdm_host_global(book->plan, piece->kind, piece->param, piece->rank, piece->first + i);
+        uint64_t at = tdm_shape_global(&shape, piece->first + i);
         if (at >= e->count) {
             book->n_wrong++;
             break;

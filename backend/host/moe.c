@@ -15,37 +15,24 @@ typedef struct route {
     uint64_t n; /* pairs */
 } route;
 
-static route route_of(const host_call *c, uint32_t ref)
+static route route_of(const tdm_call *c, uint32_t ref)
 {
-    route r = {.probability = host_f32(c, ref), .n = c->shard * c->rank->host->routing.k};
+    route r = {.probability = host_f32(c, ref), .n = c->shard * c->rank->routes->k};
     r.choice = (int32_t *)(void *)(r.probability + r.n);
     return r;
 }
 
-/* Row of routing tables for the op's layer and microbatch. */
-static uint64_t row_of(const host_call *c)
+static uint32_t *scratch_of(const tdm_call *c)
 {
-    return (uint64_t)c->in->layer * c->plan->num_microbatches + c->in->pass.microbatch;
-}
-
-/* Pairs that a rank sends to each expert. */
-static const uint32_t *counts_of(const host_call *c, uint32_t rank)
-{
-    const host_routing *r = &c->rank->host->routing;
-    return r->counts + (row_of(c) * r->n_in_stage + rank % c->plan->mesh.per_stage) * r->n_experts;
-}
-
-static uint32_t *scratch_of(const host_call *c)
-{
-    return (uint32_t *)(void *)c->rank->scratch;
+    return (uint32_t *)(void *)host_rank_of(c)->scratch;
 }
 
 /* Where the next row for each expert goes, in what this rank sends: [n_experts] in scratch. */
-static uint32_t *send_places(const host_call *c)
+static uint32_t *send_places(const tdm_call *c)
 {
-    const uint32_t *counts = counts_of(c, c->rank->rank);
+    const uint32_t *counts = tdm_call_counts(c, c->rank->rank);
     uint32_t *places = scratch_of(c), n = 0;
-    for (uint32_t e = 0; e < c->rank->host->routing.n_experts; e++) {
+    for (uint32_t e = 0; e < c->rank->routes->n_experts; e++) {
         places[e] = n;
         n += counts[e];
     }
@@ -53,7 +40,7 @@ static uint32_t *send_places(const host_call *c)
 }
 
 /* First token of this rank's own in a tensor of the residual's rows. */
-static uint64_t own_row(const host_call *c)
+static uint64_t own_row(const tdm_call *c)
 {
     return c->sp ? 0 : c->rank->tp * c->shard;
 }
@@ -73,15 +60,12 @@ static void softmax(const float *logits, uint32_t n, float *out)
 
 /* Softmax over all experts; the probabilities of the planned ones. Source: Fedus et al. 2021,
  * Switch Transformer, eq. 1; Megatron Core's moe_router_pre_softmax. */
-void host_topk(const host_call *c)
+void host_topk(const tdm_call *c)
 {
-    const host_routing *r = &c->rank->host->routing;
+    const tdm_routes *r = c->rank->routes;
     route out = route_of(c, 1);
-    const int32_t *choices =
-        r->choices +
-        ((row_of(c) * r->n_replicas + c->rank->dp) * r->tokens + c->rank->tp * c->shard) * r->k;
-    float *p = c->rank->scratch;
-    memcpy(out.choice, choices, out.n * sizeof *choices);
+    float *p = host_rank_of(c)->scratch;
+    memcpy(out.choice, tdm_call_choices(c), out.n * sizeof *out.choice);
     for (uint64_t t = 0; t < c->shard; t++) {
         softmax(host_f32(c, 0) + t * r->n_experts, r->n_experts, p);
         for (uint32_t j = 0; j < r->k; j++) {
@@ -92,13 +76,13 @@ void host_topk(const host_call *c)
 }
 
 /* Reads logits, route and the gradients of the probabilities; a dropped pair's is 0. */
-void host_topk_backward(const host_call *c)
+void host_topk_backward(const tdm_call *c)
 {
-    const host_routing *r = &c->rank->host->routing;
+    const tdm_routes *r = c->rank->routes;
     route in = route_of(c, 1);
     const float *dprobability = host_f32(c, 2);
     for (uint64_t t = 0; t < c->shard; t++) {
-        float *d = host_f32(c, 3) + t * r->n_experts, *p = c->rank->scratch, mean = 0;
+        float *d = host_f32(c, 3) + t * r->n_experts, *p = host_rank_of(c)->scratch, mean = 0;
         softmax(host_f32(c, 0) + t * r->n_experts, r->n_experts, p);
         memset(d, 0, r->n_experts * sizeof *d);
         for (uint32_t j = 0; j < r->k; j++) {
@@ -116,7 +100,7 @@ void host_topk_backward(const host_call *c)
 /* ---- rows by expert ---- */
 
 /* Reads the tokens' rows and the route, writes a row for each pair. */
-void host_permute(const host_call *c)
+void host_permute(const tdm_call *c)
 {
     route in = route_of(c, 1);
     uint32_t *places = send_places(c);
@@ -124,11 +108,11 @@ void host_permute(const host_call *c)
     for (uint64_t i = 0; i < in.n; i++)
         if (in.choice[i] >= 0)
             memcpy(host_f32(c, 2) + places[in.choice[i]]++ * c->h,
-                   x + i / c->rank->host->routing.k * c->h, c->h * sizeof *x);
+                   x + i / c->rank->routes->k * c->h, c->h * sizeof *x);
 }
 
 /* Sums the rows of a token's pairs. */
-void host_permute_backward(const host_call *c)
+void host_permute_backward(const tdm_call *c)
 {
     route in = route_of(c, 1);
     uint32_t *places = send_places(c);
@@ -138,14 +122,14 @@ void host_permute_backward(const host_call *c)
         if (in.choice[i] < 0)
             continue;
         const float *row = host_f32(c, 0) + places[in.choice[i]]++ * c->h;
-        float *to = dx + i / c->rank->host->routing.k * c->h;
+        float *to = dx + i / c->rank->routes->k * c->h;
         for (uint64_t j = 0; j < c->h; j++)
             to[j] += row[j];
     }
 }
 
 /* Reads the results and the route, writes the tokens' sums weighted by the probabilities. */
-void host_unpermute(const host_call *c)
+void host_unpermute(const tdm_call *c)
 {
     route in = route_of(c, 1);
     uint32_t *places = send_places(c);
@@ -155,7 +139,7 @@ void host_unpermute(const host_call *c)
         if (in.choice[i] < 0)
             continue;
         const float *row = host_f32(c, 0) + places[in.choice[i]]++ * c->h;
-        float *to = y + i / c->rank->host->routing.k * c->h;
+        float *to = y + i / c->rank->routes->k * c->h;
         for (uint64_t j = 0; j < c->h; j++)
             to[j] += in.probability[i] * row[j];
     }
@@ -163,7 +147,7 @@ void host_unpermute(const host_call *c)
 
 /* Reads the sums' gradient, the results and the route; writes the gradients of the probabilities
  * and of the results. */
-void host_unpermute_backward(const host_call *c)
+void host_unpermute_backward(const tdm_call *c)
 {
     route in = route_of(c, 2);
     uint32_t *places = send_places(c);
@@ -174,7 +158,7 @@ void host_unpermute_backward(const host_call *c)
         if (in.choice[i] < 0)
             continue;
         uint64_t at = (uint64_t)places[in.choice[i]]++ * c->h;
-        const float *from = dy + i / c->rank->host->routing.k * c->h;
+        const float *from = dy + i / c->rank->routes->k * c->h;
         for (uint64_t j = 0; j < c->h; j++) {
             *dprobability += from[j] * host_f32(c, 1)[at + j];
             host_f32(c, 4)[at + j] = in.probability[i] * from[j];
@@ -186,12 +170,12 @@ void host_unpermute_backward(const host_call *c)
 
 /* Goes through the received rows in order of expert, then sender: `by_sender` has them by sender.
  */
-static void reorder(const host_call *c, bool sorts)
+static void reorder(const tdm_call *c, bool sorts)
 {
     tdm_group group = tdm_mesh_group(&c->plan->mesh, TDM_GROUP_EP, c->rank->rank);
-    uint32_t n_local = c->rank->host->routing.n_experts / group.size, *next = scratch_of(c), n = 0;
+    uint32_t n_local = c->rank->routes->n_experts / group.size, *next = scratch_of(c), n = 0;
     for (uint32_t src = 0; src < group.size; src++) {
-        const uint32_t *counts = counts_of(c, tdm_group_member(&group, src));
+        const uint32_t *counts = tdm_call_counts(c, tdm_group_member(&group, src));
         next[src] = n;
         for (uint32_t e = 0; e < n_local; e++)
             n += counts[c->rank->ep * n_local + e];
@@ -201,7 +185,8 @@ static void reorder(const host_call *c, bool sorts)
     uint64_t row = 0;
     for (uint32_t e = 0; e < n_local; e++)
         for (uint32_t src = 0; src < group.size; src++) {
-            uint32_t rows = counts_of(c, tdm_group_member(&group, src))[c->rank->ep * n_local + e];
+            uint32_t rows =
+                tdm_call_counts(c, tdm_group_member(&group, src))[c->rank->ep * n_local + e];
             uint64_t in = sorts ? next[src] : row, out = sorts ? row : next[src];
             if (rows > 0)
                 memcpy(to + out * c->h, from + in * c->h, rows * c->h * sizeof *to);
@@ -210,12 +195,12 @@ static void reorder(const host_call *c, bool sorts)
         }
 }
 
-void host_sort(const host_call *c)
+void host_sort(const tdm_call *c)
 {
     reorder(c, true);
 }
 
-void host_unsort(const host_call *c)
+void host_unsort(const tdm_call *c)
 {
     reorder(c, false);
 }

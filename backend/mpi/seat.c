@@ -149,7 +149,7 @@ static mpi_wait reduce(mpi_seat *seat, const tdm_exec_transfer *t, bool packed)
             const tdm_exec_segment *segment = &t->segments[s];
             range mine = shard_of(seat, segment, seat->me), theirs = shard_of(seat, segment, k);
             mpi_seat_receive(seat, k, next, bytes_of(mine));
-            mpi_seat_send(seat, k, segment->in + theirs.from, bytes_of(theirs));
+            mpi_seat_send(seat, k, (const float *)segment->in + theirs.from, bytes_of(theirs));
             next += mine.to - mine.from;
         }
     }
@@ -159,9 +159,10 @@ static mpi_wait reduce(mpi_seat *seat, const tdm_exec_transfer *t, bool packed)
     for (uint32_t s = 0; s < t->n_segments; s++) {
         const tdm_exec_segment *segment = &t->segments[s];
         range r = shard_of(seat, segment, seat->me);
-        float *out = segment->out + (packed ? 0 : r.from);
+        float *out = (float *)segment->out + (packed ? 0 : r.from);
+        const float *in = segment->in;
         for (uint64_t i = 0; i < r.to - r.from; i++) {
-            float own = segment->in[r.from + i], sum = seat->me == 0 ? own : given[i];
+            float own = in[r.from + i], sum = seat->me == 0 ? own : given[i];
             for (uint32_t k = 1; k < seat->n_members; k++) {
                 float value = k == seat->me ? own : given[k * per_member + i];
                 sum = !t->largest ? sum + value : value > sum ? value : sum;
@@ -179,14 +180,14 @@ static mpi_wait gather(mpi_seat *seat, const tdm_exec_transfer *t, bool packed)
     for (uint32_t s = 0; s < t->n_segments; s++) {
         const tdm_exec_segment *segment = &t->segments[s];
         range mine = shard_of(seat, segment, seat->me);
-        float *own = segment->out + mine.from;
+        float *own = (float *)segment->out + mine.from;
         if (packed && segment->in != own && bytes_of(mine) > 0)
             memcpy(own, segment->in, bytes_of(mine));
         for (uint32_t k = 0; k < seat->n_members; k++) {
             range theirs = shard_of(seat, segment, k);
             if (k == seat->me)
                 continue;
-            mpi_seat_receive(seat, k, segment->out + theirs.from, bytes_of(theirs));
+            mpi_seat_receive(seat, k, (float *)segment->out + theirs.from, bytes_of(theirs));
             mpi_seat_send(seat, k, own, bytes_of(mine));
         }
     }

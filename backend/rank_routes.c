@@ -1,8 +1,9 @@
-/* route.c: the experts of every token of every microbatch, worked out once from the plan's routing.
+/* rank_routes.c: the experts of every token of every microbatch, worked out once from the plan's
+ * routing.
  */
-#include "parts.h"
+#include "rank.h"
 
-#include "../../core/routing.h"
+#include "../core/routing.h"
 
 #include <string.h>
 
@@ -26,7 +27,7 @@ static void choose(const tdm_plan *plan, const tdm_routing_key *key, uint64_t ca
 }
 
 /* Pairs that each rank of a stage sends to each expert. */
-static void count(const tdm_plan *plan, const host_routing *r, const int32_t *choices,
+static void count(const tdm_plan *plan, const tdm_routes *r, const int32_t *choices,
                   uint32_t *counts)
 {
     uint64_t shard = r->tokens / plan->mesh.tp;
@@ -42,7 +43,7 @@ static void count(const tdm_plan *plan, const host_routing *r, const int32_t *ch
 }
 
 /* The counts must be those that sizes and times of the plan were made from. */
-static tdm_code compare(const tdm_plan *plan, const host_routing *r, uint32_t layer, uint32_t mb,
+static tdm_code compare(const tdm_plan *plan, const tdm_routes *r, uint32_t layer, uint32_t mb,
                         const uint32_t *counts, tdm_error *err)
 {
     uint32_t ep = plan->routing.ep, n_local = r->n_experts / ep;
@@ -63,19 +64,19 @@ static tdm_code compare(const tdm_plan *plan, const host_routing *r, uint32_t la
     return TDM_OK;
 }
 
-tdm_code host_routing_build(tdm_arena *arena, const tdm_plan *plan, host_routing *routing,
-                            tdm_error *err)
+tdm_code tdm_routes_build(tdm_arena *arena, const tdm_plan *plan, tdm_routes *routes,
+                          tdm_error *err)
 {
     tdm_routing_key key;
     tdm_code code = tdm_routing_key_make(arena, plan, &key, err);
     if (code != TDM_OK)
         return code;
-    host_routing r = {.k = key.topk,
-                      .n_experts = key.n_experts,
-                      .tokens = (uint64_t)plan->micro_batch_size * plan->seq_length,
-                      .n_microbatches = plan->num_microbatches,
-                      .n_replicas = plan->mesh.dp,
-                      .n_in_stage = plan->mesh.per_stage};
+    tdm_routes r = {.k = key.topk,
+                    .n_experts = key.n_experts,
+                    .tokens = (uint64_t)plan->micro_batch_size * plan->seq_length,
+                    .n_microbatches = plan->num_microbatches,
+                    .n_replicas = plan->mesh.dp,
+                    .n_in_stage = plan->mesh.per_stage};
     uint64_t rows = (uint64_t)plan->model.num_layers * r.n_microbatches;
     uint64_t choices_of_row = r.n_replicas * r.tokens * r.k,
              counts_of_row = (uint64_t)r.n_in_stage * r.n_experts;
@@ -98,6 +99,6 @@ tdm_code host_routing_build(tdm_arena *arena, const tdm_plan *plan, host_routing
     }
     r.choices = choices;
     r.counts = counts;
-    *routing = r;
+    *routes = r;
     return code;
 }
