@@ -70,8 +70,8 @@ typedef struct tdm_exec_queue {
                      tdm_error *err);
     /* Whether the stream has come to a mark that was put in this step. From any thread. */
     bool (*reached)(void *self, uint32_t rank, uint32_t op, bool end);
-    /* Nothing runs: ties the rank's device time to this machine's monotonic clock. */
-    tdm_code (*begin_step)(void *self, uint32_t rank, tdm_error *err);
+    /* Nothing runs: gets ready, and ties the rank's device time to this machine's clock. */
+    tdm_code (*begin_step)(void *self, uint32_t rank, uint32_t step, tdm_error *err);
     /* Whether all that was issued has ended. */
     tdm_code (*poll)(void *self, uint32_t rank, bool *done, tdm_error *err);
     /* All has ended: the marks of all ops as times of the step, and what it computed. */

@@ -378,7 +378,7 @@ static tdm_code align_clocks(executor *e)
     tdm_error *err = calloc(1, sizeof *err);
     tdm_code code = err ? TDM_OK : TDM_E_INTERNAL;
     for (uint32_t r = 0; r < e->n_ranks && code == TDM_OK; r++)
-        code = device->queue->begin_step(device->self, e->ranks[r].rank, err);
+        code = device->queue->begin_step(device->self, e->ranks[r].rank, e->step, err);
     if (code != TDM_OK)
         exec_fail(e, code, err);
     free(err);

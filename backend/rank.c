@@ -85,7 +85,7 @@ static void *take(unsigned char **next, uint64_t bytes)
     return room;
 }
 
-void tdm_rank_place(tdm_rank *rank, void *statics)
+uint64_t tdm_rank_place(tdm_rank *rank, void *statics)
 {
     const tdm_training *training = &rank->plan->training;
     uint64_t weight_bytes = tdm_dtype_bytes(training->dtype),
@@ -104,6 +104,7 @@ void tdm_rank_place(tdm_rank *rank, void *statics)
         p->first_moment = state + (masters ? run : 0);
         p->second_moment = p->first_moment + run;
     }
+    return (uint64_t)(next - (unsigned char *)statics);
 }
 
 /* ---- ranks ---- */

@@ -10,6 +10,20 @@
 
 #include "executor.h"
 
+/* ---- constants ---- */
+
+/* Of norms. Source: the default of torch.nn.LayerNorm. */
+#define TDM_NORM_EPSILON 1e-5F
+/* Of rotary positions. Source: Su et al. 2021, RoFormer, section 3.2.2. */
+#define TDM_ROPE_BASE 10000.0
+/* Source: Kingma and Ba 2015, Adam, algorithm 1; its constants are those of Touvron et al. 2023,
+ * Llama 2, section 2.2, without weight decay and at a constant rate. An epsilon above fp32's
+ * rounding of small gradients: a smaller one makes steps out of that. */
+#define TDM_ADAM_RATE 1e-3
+#define TDM_ADAM_BETA_1 0.9
+#define TDM_ADAM_BETA_2 0.95
+#define TDM_ADAM_EPSILON 1e-5
+
 /* ---- parameters: rank.c, rank_shape.c ---- */
 
 /* How a rank's parameter lies in the model's: rows [row0, row0 + rows) of columns that come in
@@ -176,8 +190,8 @@ typedef struct tdm_rank {
 tdm_rank *tdm_ranks_new(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
                         const tdm_routes *routes);
 /* The parameters' places in memory: weights, gradients and optimizer state, one after the other;
- * all parameters of each. */
-void tdm_rank_place(tdm_rank *rank, void *statics);
+ * all parameters of each. Returns the bytes they take. */
+uint64_t tdm_rank_place(tdm_rank *rank, void *statics);
 
 typedef struct tdm_call {
     const tdm_plan *plan;

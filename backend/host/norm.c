@@ -4,9 +4,6 @@
 
 #include <math.h>
 
-/* Source: the default of torch.nn.LayerNorm. */
-static const float EPSILON = 1e-5F;
-
 typedef struct moments {
     float mean, scale; /* 0 for RMS norm; 1 / deviation */
 } moments;
@@ -19,7 +16,7 @@ static moments moments_of(const tdm_call *c, const float *x, uint64_t n)
     float mean = c->model->norm == TDM_NORM_LAYER ? sum / (float)n : 0;
     for (uint64_t i = 0; i < n; i++)
         squares += (x[i] - mean) * (x[i] - mean);
-    return (moments){mean, 1 / sqrtf(squares / (float)n + EPSILON)};
+    return (moments){mean, 1 / sqrtf(squares / (float)n + TDM_NORM_EPSILON)};
 }
 
 static void norm_row(const tdm_call *c, const float *weight, const float *x, uint64_t n, float *y)

@@ -1,13 +1,8 @@
-/* optimizer.c: norm of the gradient, clipping, and Adam on this rank's share of the parameters.
- * Source: Kingma and Ba 2015, Adam, algorithm 1; its constants are those of Touvron et al. 2023,
- * Llama 2, section 2.2, without weight decay and at a constant rate. */
+/* optimizer.c: norm of the gradient, clipping, and Adam on this rank's share of the parameters. */
 #include "parts.h"
 
 #include <math.h>
 #include <string.h>
-
-/* An epsilon above fp32's rounding of small gradients: a smaller one makes steps out of that. */
-static const double RATE = 1e-3, BETA_1 = 0.9, BETA_2 = 0.95, EPSILON = 1e-5;
 
 /* Each parameter of the model counts once: on the first of the ranks that hold the same. */
 void host_grad_norm(const tdm_call *c)
@@ -41,15 +36,15 @@ static void watch(const tdm_call *c, const tdm_rank_param *p)
 
 static void update(const tdm_rank_param *p, double scale, uint32_t step)
 {
-    double correct_1 = 1 - pow(BETA_1, step + 1.0), correct_2 = 1 - pow(BETA_2, step + 1.0);
+    double correct_1 = 1 - pow(TDM_ADAM_BETA_1, step + 1.0), correct_2 = 1 - pow(TDM_ADAM_BETA_2, step + 1.0);
     for (uint64_t i = 0; i < p->count; i++) {
         double g = scale * host_gradient(p)[p->first + i];
-        double m = BETA_1 * p->first_moment[i] + (1 - BETA_1) * g;
-        double v = BETA_2 * p->second_moment[i] + (1 - BETA_2) * g * g;
+        double m = TDM_ADAM_BETA_1 * p->first_moment[i] + (1 - TDM_ADAM_BETA_1) * g;
+        double v = TDM_ADAM_BETA_2 * p->second_moment[i] + (1 - TDM_ADAM_BETA_2) * g * g;
         p->first_moment[i] = (float)m;
         p->second_moment[i] = (float)v;
         host_weight(p)[p->first + i] -=
-            (float)(RATE * (m / correct_1) / (sqrt(v / correct_2) + EPSILON));
+            (float)(TDM_ADAM_RATE * (m / correct_1) / (sqrt(v / correct_2) + TDM_ADAM_EPSILON));
     }
 }
 
