@@ -203,7 +203,6 @@ static size_t scratch_of(cuda_rank *rank)
 
 static tdm_code open_rank(tdm_arena *arena, cuda_rank *rank, int gpu, tdm_error *err)
 {
-    const tdm_cuda *cuda = rank->cuda;
     rank->gpu = gpu;
     rank->is_open = true;
     tdm_code code = cuda_rank_ok(rank, "choosing the GPU", cudaSetDevice(gpu), err);

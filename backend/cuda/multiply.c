@@ -196,7 +196,7 @@ static tdm_code plan_for(const cuda_call *c, const cuda_product *p, cuda_plan **
 tdm_code cuda_multiply(const cuda_call *c, const cuda_product *p, tdm_error *err)
 {
     const blas_lt_api *lt = c->rank->cuda->lt;
-    cuda_plan *plan;
+    cuda_plan *plan = NULL;
     if (p->m == 0 || p->n == 0)
         return TDM_OK;
     tdm_code code = plan_for(c, p, &plan, err);
