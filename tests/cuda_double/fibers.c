@@ -157,8 +157,12 @@ void lane_place(const lane *l, place_of_thread *place)
 
 bool lane_owns(const lane *l, const void *address)
 {
-    const char *at = address;
-    return at >= l->stack && at < l->stack + STACK_BYTES;
+    const char *at = address, *place = (const char *)&l->place;
+    const cuda_double_kernel *k = l->executor->kernel;
+    const char *closure = k->closure;
+    return (at >= l->stack && at < l->stack + STACK_BYTES) ||
+           (at >= place && at < place + sizeof l->place) ||
+           (at >= closure && at < closure + k->closure_bytes);
 }
 
 bool lane_shares(const lane *l, const void *address, size_t *offset, size_t *bytes)
@@ -264,7 +268,7 @@ static bool turn(executor *e)
 {
     bool went = false;
     uint32_t n_waiting = 0;
-    for (uint32_t i = 0; i < e->n_lanes; i++) {
+    for (uint32_t i = 0; i < e->n_lanes && !e->op->failed; i++) {
         lane *l = &e->lanes[e->order[i]];
         if (l->state == AT_WARP)
             went |= meet(e, l);

@@ -22,7 +22,8 @@ typedef struct cuda_double_place {
 
 typedef struct cuda_double_kernel {
     void (*thread)(void *closure); /* the body of one thread */
-    void *closure;                 /* freed by free() */
+    void *closure;                 /* what threads may read of the host; freed by free() */
+    size_t closure_bytes;
     const void *function;
     cuda_double_vector grid, block;
     size_t shared_bytes;

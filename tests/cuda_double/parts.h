@@ -89,7 +89,8 @@ typedef struct place_of_thread {
 
 typedef struct lane lane;
 void lane_place(const lane *l, place_of_thread *place);
-/* Whether the address lies on the thread's stack, and in its block's shared memory. */
+/* Whether the address is the thread's own (its stack, its arguments), and of its block's shared
+ * memory. */
 bool lane_owns(const lane *l, const void *address);
 bool lane_shares(const lane *l, const void *address, size_t *offset, size_t *bytes);
 void *lane_marks(const lane *l); /* check_shared_bytes; NULL: none */

@@ -56,7 +56,7 @@ static void test_start(void **state)
 {
     (void)state;
     enum { ROWS = 5, COLUMNS = 2 + 3 + 4, COUNT = ROWS * COLUMNS, FIRST = 7, N_MASTER = 20 };
-    tdm_cuda_shape shape = {.row0 = 11,
+    tdm_cuda_shape lies = {.row0 = 11,
                             .columns = COLUMNS,
                             .width = {2, 3, 4},
                             .n_sections = 3,
@@ -67,7 +67,7 @@ static void test_start(void **state)
         array weight = new_array((tdm_cuda_type)type, COUNT),
               master = new_array(TDM_CUDA_FP32, N_MASTER);
         double expected[COUNT];
-        check(tdm_cuda_start(stream, weight.type, &shape, 99, COUNT, weight.data, FIRST, N_MASTER,
+        check(tdm_cuda_start(stream, weight.type, &lies, 99, COUNT, weight.data, FIRST, N_MASTER,
                              (float *)(void *)master.data));
         for (uint64_t i = 0; i < COUNT; i++) {
             /* Sections of both ranks: [2 2][3 3][4 4]; this is the second. */
@@ -77,14 +77,14 @@ static void test_start(void **state)
         }
         expect_close("start", &weight, expected);
         expect_within("start", &master, expected + FIRST, 1e-7);
-        shape.bound = 0;
-        shape.n_start = 30;
-        shape.start = 1;
-        check(tdm_cuda_start(stream, weight.type, &shape, 99, COUNT, weight.data, 0, 0, NULL));
+        lies.bound = 0;
+        lies.n_start = 30;
+        lies.start = 1;
+        check(tdm_cuda_start(stream, weight.type, &lies, 99, COUNT, weight.data, 0, 0, NULL));
         for (uint64_t i = 0; i < COUNT; i++)
             expected[i] = i < 30;
         expect_within("start", &weight, expected, 0);
-        shape.bound = 0.25;
+        lies.bound = 0.25;
         drop_array(&weight);
         drop_array(&master);
     }

@@ -272,6 +272,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(
     cuda_double_kernel k = {};
     k.thread = closure::thread;
     k.closure = room;
+    k.closure_bytes = sizeof(closure);
     k.function = reinterpret_cast<const void *>(kernel);
     k.grid = {config->gridDim.x, config->gridDim.y, config->gridDim.z};
     k.block = {config->blockDim.x, config->blockDim.y, config->blockDim.z};

@@ -94,6 +94,11 @@ static inline void load(uint32_t (&r)[4], const void *row, bool transposed)
 
 } // namespace cuda_double
 
+template <typename T> uint32_t pair_of(float low, float high, T)
+{
+    return T(low).bits | static_cast<uint32_t>(T(high).bits) << 16;
+}
+
 template <typename T>
 void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], T)
 {

@@ -23,6 +23,21 @@ template <typename T> __device__ __forceinline__ T *shared_memory()
     return reinterpret_cast<T *>(tdm_block_bytes);
 }
 
+/* Two numbers of 16 bits, the first in the low half. */
+__device__ __forceinline__ uint32_t pair_of(float low, float high, __nv_bfloat16)
+{
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+__device__ __forceinline__ uint32_t pair_of(float low, float high, __half)
+{
+    uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
 /* d += a b, in fp32. */
 __device__ __forceinline__ void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4],
                                             const uint32_t (&b)[2], __nv_bfloat16)
