@@ -17,7 +17,7 @@ tdm_code tdm_host_check(const tdm_plan *plan, tdm_error *err)
 }
 
 tdm_code tdm_host_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
-                       uint32_t n_steps, tdm_host_watch *watch, void *context, tdm_host **host,
+                       uint32_t n_steps, tdm_watch *watch, void *context, tdm_host **host,
                        tdm_exec_device *device, tdm_error *err)
 {
     (void)arena;
@@ -54,16 +54,6 @@ double *tdm_host_grad_norms(tdm_host *host, uint32_t rank)
     return tdm_host_losses(host, rank);
 }
 
-uint64_t tdm_host_global(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *param,
-                         uint32_t rank, uint64_t local)
-{
-    (void)plan;
-    (void)kind;
-    (void)param;
-    (void)rank;
-    return local;
-}
-
 tdm_host_dump *tdm_host_dump_new(tdm_arena *arena, const tdm_plan *plan, uint32_t n_steps)
 {
     (void)arena;
@@ -72,7 +62,7 @@ tdm_host_dump *tdm_host_dump_new(tdm_arena *arena, const tdm_plan *plan, uint32_
     return NULL;
 }
 
-void tdm_host_dump_take(void *context, const tdm_host_piece *piece)
+void tdm_host_dump_take(void *context, const tdm_piece *piece)
 {
     (void)context;
     (void)piece;

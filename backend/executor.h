@@ -1,6 +1,7 @@
-/* executor.h: carries out the programs of ranks: a thread per stream in use, and one that issues
- * ops in program order, as a real rank's host thread does. What an op does is the device's
- * business, what moves between ranks the transport's. Private to backend/. */
+/* executor.h: carries out the programs of ranks. On devices that compute when they are told to
+ * there is a thread per stream in use, and one that issues ops in program order, as a real rank's
+ * host thread does; on devices whose work is queued there is that one alone. What an op does is the
+ * device's business, what moves between ranks the transport's. Private to backend/. */
 #ifndef TDM_EXECUTOR_H
 #define TDM_EXECUTOR_H
 
@@ -32,15 +33,17 @@ typedef struct tdm_exec_op {
     const tdm_instance *instance;
     double ready_s; /* when all it waits for was done, and it was issued */
     double done_s;  /* when it counts as done for those who wait for it: set by the device */
+    void *stream;   /* queued: the device's handle of the stream that it goes on */
+    bool rehearses; /* queued: what it computes is thrown away */
     tdm_exec_tensor tensors[TDM_EXEC_MAX_REFS]; /* of its refs */
 } tdm_exec_op;
 
-/* A stretch of fp32 numbers that a communication op moves. The shard of member i is the i-th run of
+/* A stretch of numbers that a communication op moves. The shard of member i is the i-th run of
  * ceil(count / n) numbers of the whole, unless the transfer says how long the runs are. */
 typedef struct tdm_exec_segment {
-    const float *in; /* what this member gives: the whole, or its shard of an all-gather */
-    float *out;      /* where it wants the result: the whole, or its shard of a reduce-scatter */
-    uint64_t count;  /* of the whole */
+    const void *in; /* what this member gives: the whole, or its shard of an all-gather */
+    void *out;      /* where it wants the result: the whole, or its shard of a reduce-scatter */
+    uint64_t count; /* of the whole */
 } tdm_exec_segment;
 
 /* What a communication op moves on one rank. Every member has the same segments. All-to-all has
@@ -48,6 +51,7 @@ typedef struct tdm_exec_segment {
 typedef struct tdm_exec_transfer {
     const tdm_exec_segment *segments;
     uint32_t n_segments;
+    tdm_dtype dtype;        /* of all numbers; threads and processes move fp32 alone */
     bool largest;           /* all-reduce: the largest instead of the sum */
     const uint64_t *shares; /* [n] length of every member's run in the one segment; NULL: even */
     const uint32_t *sent;
@@ -74,14 +78,39 @@ static inline tdm_exec_range tdm_exec_shard(const tdm_exec_transfer *transfer, u
     return (tdm_exec_range){from, from + transfer->shares[member]};
 }
 
+/* A device whose work is queued: an op is put on a stream of its rank, and carried out later. But
+ * for `reached`, functions are called by the thread that issues for the rank. */
+typedef struct tdm_exec_queue {
+    void *(*stream)(void *self, uint32_t rank, tdm_stream stream);
+    /* What is put on the stream from now on waits for the end of an op issued before. */
+    tdm_code (*await)(void *self, uint32_t rank, tdm_stream stream, uint32_t op, tdm_error *err);
+    /* The time at which the stream comes here is the op's start, or its end. */
+    tdm_code (*mark)(void *self, uint32_t rank, tdm_stream stream, uint32_t op, bool end,
+                     tdm_error *err);
+    /* Whether the stream has come to a mark that was put in this step. From any thread. */
+    bool (*reached)(void *self, uint32_t rank, uint32_t op, bool end);
+    /* Nothing runs: gets ready, and ties the rank's device time to this machine's clock. */
+    tdm_code (*begin_step)(void *self, uint32_t rank, uint32_t step, tdm_error *err);
+    /* Whether all that was issued has ended. */
+    tdm_code (*poll)(void *self, uint32_t rank, bool *done, tdm_error *err);
+    /* All has ended: the marks of all ops as times of the step, and what it computed. */
+    tdm_code (*end_step)(void *self, uint32_t rank, uint32_t step, const tdm_exec_clock *clock,
+                         tdm_span *spans, tdm_error *err);
+    /* Memory of the rank's device, aligned, with unknown contents. */
+    tdm_code (*allocate)(void *self, uint32_t rank, uint64_t bytes, void **data, tdm_error *err);
+    void (*release)(void *self, uint32_t rank, void *data);
+} tdm_exec_queue;
+
 typedef struct tdm_exec_device {
     const char *name;
     void *self;
-    bool has_memory; /* works on tensors */
-    /* Once for every rank before the first step, with its weights, gradients and optimizer state in
-     * the layout's order, each tensor aligned (NULL without memory). */
+    bool has_memory;             /* works on tensors */
+    const tdm_exec_queue *queue; /* NULL: carries an op out when it is told to */
+    /* Once for every rank before the first step, and once more after a rehearsal, with its weights,
+     * gradients and optimizer state in the layout's order, each tensor aligned (NULL without
+     * memory). */
     tdm_code (*begin)(void *self, uint32_t rank, void *statics, tdm_error *err);
-    /* Carries out an op that is no communication, and sets done_s. */
+    /* Carries out an op that is no communication, and sets done_s; or puts it on its stream. */
     tdm_code (*compute)(void *self, tdm_exec_op *op, tdm_error *err);
     /* What the communication op moves; NULL: devices without memory. */
     tdm_code (*transfer)(void *self, const tdm_exec_op *op, tdm_exec_transfer *transfer,
@@ -98,6 +127,16 @@ typedef struct tdm_exec_transport {
      * says when the last member was ready. False when it was stopped, or failed with a message. */
     bool (*carry)(void *self, const tdm_exec_op *op, uint32_t user,
                   const tdm_exec_transfer *transfer, double *latest_s, tdm_error *err);
+    /* For devices whose work is queued, instead: puts the transfer on the op's stream. *issued is
+     * false when it has to wait until other members have come: then it is to be offered again. */
+    tdm_code (*issue)(void *self, const tdm_exec_op *op, uint32_t user,
+                      const tdm_exec_transfer *transfer, bool *issued, tdm_error *err);
+    bool together; /* an op is issued for all members at once: one thread issues for all ranks */
+    /* Says of an op that has begun and does not end who is missing. */
+    void (*stuck)(void *self, const tdm_exec_op *op, uint32_t user, double waited_s,
+                  tdm_error *err);
+    /* What failed by itself since; from a thread of its own. NULL: nothing can. */
+    tdm_code (*check)(void *self, tdm_error *err);
     /* Wakes all that wait; they give up. */
     void (*stop)(void *self);
     /* When the step begins that all threads are ready for, on this machine's monotonic clock: a
@@ -131,7 +170,9 @@ typedef struct tdm_exec_job {
     tdm_exec_placement placement;
     uint32_t n_steps;
     double pace;
-    double launch_s; /* of issuing one op, in plan time; 0: as fast as it goes */
+    double launch_s;   /* of issuing one op, in plan time; 0: as fast as it goes */
+    double deadline_s; /* queued: an op that runs longer has failed; 0: none does */
+    bool rehearse;     /* queued: first a step without communication, for what loads on first use */
 } tdm_exec_job;
 
 typedef struct tdm_exec_count {
@@ -150,9 +191,8 @@ tdm_code tdm_execute(tdm_arena *arena, const tdm_exec_job *job, tdm_trace *trace
 typedef struct tdm_exec_memory tdm_exec_memory;
 
 /* Fails when memory is out. */
-tdm_code tdm_exec_memory_open(tdm_arena *arena, const tdm_plan *plan, const tdm_layout *layout,
-                              tdm_exec_placement placement, tdm_exec_memory **memory,
-                              tdm_error *err);
+tdm_code tdm_exec_memory_open(tdm_arena *arena, const tdm_exec_job *job, uint32_t rank,
+                              tdm_exec_memory **memory, tdm_error *err);
 void tdm_exec_memory_close(tdm_exec_memory *memory);
 void *tdm_exec_memory_statics(tdm_exec_memory *memory);
 /* Before an op: its tensors are found, those born in it get their bytes. After it: those that die

@@ -10,6 +10,7 @@
  * takes the bytes before both have ended. So a tensor is over with the last use to end. */
 #include "executor.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@ struct tdm_exec_memory {
     const tdm_plan *plan;
     const tdm_layout *layout;
     tdm_exec_placement placement;
+    const tdm_exec_device *device;     /* with memory of its own; NULL: it is this process's */
     unsigned char *allocation, *arena; /* guards included; without them */
     void **apart;                      /* [n_offsets] tensors with allocations of their own */
     place *const *places;              /* [n_chunks][n_positions] */
@@ -112,6 +114,12 @@ static tdm_code allocate(tdm_exec_memory *m, tdm_error *err)
     uint64_t guard = m->placement == TDM_EXEC_CHECKED ? GUARD_BYTES : 0;
     uint64_t bytes = apart ? m->layout->static_bytes : m->layout->arena_bytes;
     void *memory = NULL;
+    if (m->device) {
+        tdm_code code =
+            m->device->queue->allocate(m->device->self, m->layout->rank, bytes, &memory, err);
+        m->allocation = m->arena = memory;
+        return code;
+    }
     if (posix_memalign(&memory, TDM_ALIGNMENT, bytes + 2 * guard) != 0)
         return tdm_error_add(err, TDM_E_INFEASIBLE,
                              "rank %" PRIu32 ": no %" PRIu64 " bytes for its arena",
@@ -124,13 +132,19 @@ static tdm_code allocate(tdm_exec_memory *m, tdm_error *err)
     return TDM_OK;
 }
 
-tdm_code tdm_exec_memory_open(tdm_arena *arena, const tdm_plan *plan, const tdm_layout *layout,
-                              tdm_exec_placement placement, tdm_exec_memory **memory,
-                              tdm_error *err)
+tdm_code tdm_exec_memory_open(tdm_arena *arena, const tdm_exec_job *job, uint32_t rank,
+                              tdm_exec_memory **memory, tdm_error *err)
 {
     tdm_exec_memory *m = TDM_ALLOC(arena, tdm_exec_memory, 1);
-    const tdm_role *role = &plan->roles[plan->role_of[layout->rank]];
-    *m = (tdm_exec_memory){.plan = plan, .layout = layout, .placement = placement};
+    const tdm_plan *plan = job->plan;
+    const tdm_layout *layout = &job->layouts[rank];
+    const tdm_role *role = &plan->roles[plan->role_of[rank]];
+    tdm_exec_placement placement = job->placement;
+    *m = (tdm_exec_memory){.plan = plan,
+                           .layout = layout,
+                           .placement = placement,
+                           .device = job->device->queue ? job->device : NULL};
+    assert(!m->device || placement == TDM_EXEC_ARENA);
     place **places = TDM_ALLOC(arena, place *, role->n_chunks);
     for (uint32_t c = 0; c < role->n_chunks; c++)
         places[c] = places_of(arena, plan, &role->chunks[c]);
@@ -154,7 +168,10 @@ void tdm_exec_memory_close(tdm_exec_memory *m)
 {
     for (uint64_t i = 0; m->apart && i < m->layout->n_offsets; i++)
         free(m->apart[i]);
-    free(m->allocation);
+    if (m->device)
+        m->device->queue->release(m->device->self, m->layout->rank, m->allocation);
+    else
+        free(m->allocation);
 }
 
 void *tdm_exec_memory_statics(tdm_exec_memory *m)

@@ -83,8 +83,8 @@ static void reduce_shard(const meeting *m, uint32_t me, uint32_t segment, tdm_ex
     const float **in = m->in + (size_t)me * m->n_members;
     float **out = m->out + (size_t)me * m->n_members;
     for (uint32_t k = 0; k < m->n_members; k++) {
-        in[k] = m->brought[k]->segments[segment].in + r.from;
-        out[k] = m->brought[k]->segments[segment].out + (to_all ? r.from : 0);
+        in[k] = (const float *)m->brought[k]->segments[segment].in + r.from;
+        out[k] = (float *)m->brought[k]->segments[segment].out + (to_all ? r.from : 0);
     }
     tdm_exec_reduce(in, m->n_members, r.to - r.from, largest, to_all ? out : &own,
                     to_all ? m->n_members : 1);
@@ -93,11 +93,12 @@ static void reduce_shard(const meeting *m, uint32_t me, uint32_t segment, tdm_ex
 static void gather(const meeting *m, uint32_t segment, uint32_t me)
 {
     const tdm_exec_segment *mine = &m->brought[me]->segments[segment];
+    float *out = mine->out;
     for (uint32_t k = 0; k < m->n_members; k++) {
         tdm_exec_range r = tdm_exec_shard(m->brought[me], segment, m->n_members, k);
         const float *from = m->brought[k]->segments[segment].in;
-        if (from != mine->out + r.from && r.to > r.from)
-            memcpy(mine->out + r.from, from, (r.to - r.from) * sizeof *from);
+        if (from != out + r.from && r.to > r.from)
+            memcpy(out + r.from, from, (r.to - r.from) * sizeof *from);
     }
 }
 
@@ -113,12 +114,12 @@ static void exchange(const meeting *m, uint32_t me)
     uint32_t n = m->n_members;
     float *out = mine->segments[0].out;
     for (uint32_t src = 0; src < n; src++) {
+        const float *in = m->brought[src]->segments[0].in;
         uint64_t skip = 0, rows = rows_between(mine, n, src, me);
         for (uint32_t dst = 0; dst < me; dst++)
             skip += rows_between(mine, n, src, dst);
         if (rows > 0)
-            memcpy(out, m->brought[src]->segments[0].in + skip * mine->row,
-                   rows * mine->row * sizeof *out);
+            memcpy(out, in + skip * mine->row, rows * mine->row * sizeof *out);
         out += rows * mine->row;
     }
 }
@@ -144,12 +145,10 @@ static void move(const meeting *m, tdm_op_kind kind, uint32_t me)
             break;
         case TDM_OP_BROADCAST:
             if (me > 0)
-                memcpy(segment->out, m->brought[0]->segments[s].in,
-                       segment->count * sizeof *segment->out);
+                memcpy(segment->out, m->brought[0]->segments[s].in, segment->count * sizeof(float));
             break;
         case TDM_OP_RECV: /* the sender sits at 0 */
-            memcpy(segment->out, m->brought[0]->segments[s].in,
-                   segment->count * sizeof *segment->out);
+            memcpy(segment->out, m->brought[0]->segments[s].in, segment->count * sizeof(float));
             break;
         default:
             break;

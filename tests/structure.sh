@@ -16,7 +16,7 @@ max_function_lines=80
 
 sources() {
     for folder in core sim backend cli tests; do
-        [ ! -d "$folder" ] || find "$folder" -type f -name '*.[ch]'
+        [ ! -d "$folder" ] || find "$folder" -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \)
     done | sort
 }
 
@@ -48,6 +48,8 @@ layers() {
         library["yaml.h"] = "^core/doc\\."
         library["zlib.h"] = "^core/gzip\\."
         library["expat.h"] = "^core/xml\\."
+        library["cuda_"] = "^backend/cuda/|^tests/(cuda_double/|test_cuda)"
+        library["nvtx3/"] = "^backend/cuda/nvtx\\."
         library["cmocka.h"] = "^tests/"
         # Which folders a folder may include from, itself aside.
         sees["core"] = " "
@@ -118,7 +120,7 @@ functions() {
         printf 'skipped: universal-ctags is not installed\n'
         exit 77
     }
-    sources | ctags -L - --languages=C --langmap=C:.c.h --kinds-C=f --fields=+ne -f - 2>/dev/null |
+    sources | ctags -L - --languages=C,C++ --langmap=C:.c.h,C++:.cu.cuh.cpp --kinds-C=f --kinds-C++=f --fields=+ne -f - 2>/dev/null |
         awk -F '\t' -v limit="$max_function_lines" '
         {
             start = end = 0
@@ -188,6 +190,7 @@ self_test() {
     expect layers core/x.c '#include <gsl/gsl_spline.h>\n' || bad=1
     expect layers core/x.c '#include <jansson.h>\n' || bad=1
     expect layers backend/x.c '#include <cblas.h>\n' || bad=1
+    expect layers backend/x.c '#include <cuda_runtime_api.h>\n' || bad=1
     expect layers core/x.c '#include <yaml.h>\n' || bad=1
     expect layers core/x.c '#include <expat.h>\n' || bad=1
     expect layers cli/x.c '#include <curl/curl.h>\n' || bad=1

@@ -26,7 +26,7 @@ host_book host_book_new(tdm_arena *arena)
 }
 
 /* The head of a tied model holds the embedding's words. */
-static const char *owner(const tdm_plan *plan, const tdm_host_piece *piece)
+static const char *owner(const tdm_plan *plan, const tdm_piece *piece)
 {
     bool head = strcmp(piece->kind->name, "head") == 0;
     return head && !plan->model.untie_embeddings && strcmp(piece->param->name, "words") == 0
@@ -34,7 +34,7 @@ static const char *owner(const tdm_plan *plan, const tdm_host_piece *piece)
                : piece->kind->name;
 }
 
-static host_entry *find_entry(host_book *book, const tdm_host_piece *piece)
+static host_entry *find_entry(host_book *book, const tdm_piece *piece)
 {
     const char *kind = owner(book->plan, piece);
     for (uint32_t i = 0; i < book->n_entries; i++) {
@@ -55,7 +55,7 @@ static host_entry *find_entry(host_book *book, const tdm_host_piece *piece)
     return e;
 }
 
-static void see(void *context, const tdm_host_piece *piece)
+void host_see(void *context, const tdm_piece *piece)
 {
     host_book *book = context;
     if (piece->step != 0 && piece->step != HOST_STEPS - 1)
@@ -63,10 +63,10 @@ static void see(void *context, const tdm_host_piece *piece)
     uint32_t s = piece->step != 0;
     pthread_mutex_lock(&book->mutex);
     host_entry *e = find_entry(book, piece);
+    tdm_shape shape = tdm_shape_of(book->plan, piece->kind, piece->param, piece->rank);
     book->n_wrong += !e;
     for (uint64_t i = 0; e && i < piece->count; i++) {
-        uint64_t at =
-            tdm_host_global(book->plan, piece->kind, piece->param, piece->rank, piece->first + i);
+        uint64_t at = tdm_shape_global(&shape, piece->first + i);
         if (at >= e->count) {
             book->n_wrong++;
             break;
@@ -139,7 +139,7 @@ void host_run(tdm_arena *arena, const char *what, const tdm_scenario *sc,
     if (book)
         book->plan = plan;
     if (code == TDM_OK)
-        code = tdm_host_open(arena, plan, programs, n_steps, book ? see : NULL, book, &host,
+        code = tdm_host_open(arena, plan, programs, n_steps, book ? host_see : NULL, book, &host,
                              &device, err);
     if (code == TDM_OK)
         code = tdm_threads_open(arena, plan, programs, &transport, err);
@@ -222,9 +222,11 @@ static void check_memory(const char *what, const host_outcome *o, tdm_exec_place
 
 /* A gradient is held against its own size; one that is next to nothing beside the whole (that of a
  * bias on keys, which changes no softmax, is rounding alone) against a share of that. */
-static void check_gradients(const char *what, const host_book *book)
+void host_check_gradients(const char *what, const host_book *book, double tolerance)
 {
-    static const double TOLERANCE = 1e-4, NOTHING = 1e-3;
+    static const double NOTHING = 1e-3;
+    if (book->n_wrong > 0)
+        fail_msg("%s: %u pieces of gradients belong nowhere", what, book->n_wrong);
     for (int s = 0; s < 2; s++) {
         double whole = 0;
         for (uint32_t i = 0; i < book->n_entries; i++)
@@ -232,7 +234,7 @@ static void check_gradients(const char *what, const host_book *book)
         for (uint32_t i = 0; i < book->n_entries; i++) {
             const host_entry *e = &book->entries[i];
             double size = sqrt(fmax(e->of[s], NOTHING * NOTHING * whole));
-            if (!e->reached || !(sqrt(e->off[s]) <= TOLERANCE * size))
+            if (!e->reached || !(sqrt(e->off[s]) <= tolerance * size))
                 fail_msg("%s: gradient of %s %s, layer %u, at step %d: off by %.2g of %.2g%s", what,
                          e->kind, e->param, e->layer, s ? HOST_STEPS - 1 : 0, sqrt(e->off[s]), size,
                          e->reached ? "" : ", missing");
@@ -242,7 +244,7 @@ static void check_gradients(const char *what, const host_book *book)
 
 void host_compare(const char *what, const tdm_scenario *scenario, tdm_exec_placement placement)
 {
-    static const double TOLERANCE = 1e-5;
+    static const double TOLERANCE = 1e-5, GRADIENTS = 1e-4;
     tdm_arena arena = {0};
     host_book book = host_book_new(&arena);
     host_outcome alone, spread;
@@ -250,8 +252,6 @@ void host_compare(const char *what, const tdm_scenario *scenario, tdm_exec_place
     host_run(&arena, what, &one, TDM_EXEC_ARENA, HOST_STEPS, &book, NULL, NULL, &alone);
     book.compares = true;
     host_run(&arena, what, scenario, placement, HOST_STEPS, &book, NULL, NULL, &spread);
-    if (book.n_wrong > 0)
-        fail_msg("%s: %u pieces of gradients belong nowhere", what, book.n_wrong);
     for (int i = 0; i < HOST_STEPS; i++) {
         if (!(fabs(spread.loss[i] - alone.loss[i]) <= TOLERANCE * alone.loss[i]))
             fail_msg("%s: loss of step %d is %.9g, on one rank %.9g", what, i, spread.loss[i],
@@ -262,7 +262,7 @@ void host_compare(const char *what, const tdm_scenario *scenario, tdm_exec_place
             fail_msg("%s: gradient norm of step %d is %.9g, on one rank %.9g", what, i,
                      spread.grad_norm[i], norm);
     }
-    check_gradients(what, &book);
+    host_check_gradients(what, &book, GRADIENTS);
     check_memory(what, &spread, placement);
     tdm_arena_free(&arena);
 }

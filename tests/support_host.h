@@ -2,7 +2,7 @@
 #ifndef TANDEM_TESTS_SUPPORT_HOST_H
 #define TANDEM_TESTS_SUPPORT_HOST_H
 
-#include "backend/executor.h"
+#include "backend/rank.h"
 #include "core/scenario.h"
 
 #include <pthread.h>
@@ -31,6 +31,10 @@ typedef struct host_book {
 } host_book;
 
 host_book host_book_new(tdm_arena *arena);
+/* What a device shows to, with the book as context, whose plan is set. */
+tdm_watch host_see;
+/* Every entry was reached, and is off by so little of its size. */
+void host_check_gradients(const char *what, const host_book *book, double tolerance);
 
 typedef struct host_outcome {
     double loss[HOST_STEPS], grad_norm[HOST_STEPS];

@@ -6,15 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-host_heads host_heads_of(const host_call *c)
-{
-    const tdm_model *m = c->model;
-    return (host_heads){.size = m->kv_channels,
-                        .q = m->num_attention_heads / c->plan->mesh.tp,
-                        .kv = m->num_query_groups / c->plan->mesh.tp,
-                        .per_group = m->num_attention_heads / m->num_query_groups};
-}
-
 /* Rows of one head in one sample. */
 typedef struct head_view {
     const float *q, *k, *v;           /* of the sample's first token */
@@ -23,8 +14,7 @@ typedef struct head_view {
     uint64_t place;                   /* of dropout's numbers */
 } head_view;
 
-static head_view view_of(const host_call *c, const host_heads *heads, uint64_t sample,
-                         uint64_t head)
+static head_view view_of(const tdm_call *c, const tdm_heads *heads, uint64_t sample, uint64_t head)
 {
     bool apart = c->op->n_refs > (c->op->kind == TDM_OP_ATTENTION ? 3u : 5u);
     uint64_t d = heads->size, group = head / heads->per_group, first = sample * c->s;
@@ -36,7 +26,8 @@ static head_view view_of(const host_call *c, const host_heads *heads, uint64_t s
     v.v = host_f32(c, 0) + first * all + (heads->q + heads->kv + group) * d;
     v.out_step = heads->q * d;
     v.out_at = first * v.out_step + head * d;
-    v.place = host_sample(c, first) * c->model->num_attention_heads + c->rank->tp * heads->q + head;
+    v.place =
+        tdm_call_sample(c, first) * c->model->num_attention_heads + c->rank->tp * heads->q + head;
     return v;
 }
 
@@ -54,31 +45,31 @@ static void add_scaled(float *to, float factor, const float *from, uint64_t n)
         to[i] += factor * from[i];
 }
 
-static float score_scale(const host_heads *heads)
+static float score_scale(const tdm_heads *heads)
 {
     return 1 / sqrtf((float)heads->size);
 }
 
-static float sink_of(const host_call *c, uint64_t head)
+static float sink_of(const tdm_call *c, uint64_t head)
 {
-    const host_param *sinks = host_find(c, "sinks");
-    return sinks ? sinks->weight[head] : -INFINITY;
+    const tdm_rank_param *sinks = tdm_call_param(c, "sinks");
+    return sinks ? host_weight(sinks)[head] : -INFINITY;
 }
 
 /* Factor on the weight between two positions: 0 or 1 / (1 - rate). */
-static float kept(const host_call *c, const head_view *v, uint64_t i, uint64_t j)
+static float kept(const tdm_call *c, const head_view *v, uint64_t i, uint64_t j)
 {
     double rate = c->plan->train ? c->model->attention_dropout : 0;
     if (rate <= 0)
         return 1;
-    uint64_t key = host_op_key(c, "attention");
-    bool stays = host_uniform(key, (v->place * c->s + i) * c->s + j) >= rate;
+    uint64_t key = tdm_call_key(c, "attention");
+    bool stays = tdm_data_uniform(key, (v->place * c->s + i) * c->s + j) >= rate;
     return stays ? (float)(1 / (1 - rate)) : 0;
 }
 
 /* Scores of row i with all before it; returns their log-sum-exp. */
-static float score_row(const host_call *c, const host_heads *heads, const head_view *v,
-                       uint64_t head, uint64_t i, float *scores)
+static float score_row(const tdm_call *c, const tdm_heads *heads, const head_view *v, uint64_t head,
+                       uint64_t i, float *scores)
 {
     float most = sink_of(c, head), sum = 0, scale = score_scale(heads);
     for (uint64_t j = 0; j <= i; j++) {
@@ -92,11 +83,11 @@ static float score_row(const host_call *c, const host_heads *heads, const head_v
 }
 
 /* Reads the projections, writes the output and the log-sum-exp. */
-void host_attention(const host_call *c)
+void host_attention(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     uint32_t out = c->op->n_refs - 2;
-    float *o = host_f32(c, out), *lse = host_f32(c, out + 1), *scores = c->rank->scratch;
+    float *o = host_f32(c, out), *lse = host_f32(c, out + 1), *scores = host_rank_of(c)->scratch;
     for (uint64_t n = 0; n < c->tokens / c->s * heads.q; n++) {
         uint64_t head = n % heads.q;
         head_view v = view_of(c, &heads, n / heads.q, head);
@@ -113,7 +104,7 @@ void host_attention(const host_call *c)
 }
 
 /* Gradients of one row's query, and of the keys and values before it. */
-static void row_backward(const host_call *c, const host_heads *heads, const head_view *v,
+static void row_backward(const tdm_call *c, const tdm_heads *heads, const head_view *v,
                          uint64_t head, uint64_t i)
 {
     uint32_t n = c->op->n_refs;
@@ -132,16 +123,16 @@ static void row_backward(const host_call *c, const host_heads *heads, const head
         add_scaled(dk + j * all, dscore, q, d);
         add_scaled(dv + j * all, weight * factor, do_, d);
     }
-    const host_param *sinks = host_find(c, "sinks");
+    const tdm_rank_param *sinks = tdm_call_param(c, "sinks");
     if (sinks)
-        sinks->gradient[head] -= expf(sinks->weight[head] - log_sum) * mean;
+        host_gradient(sinks)[head] -= expf(host_weight(sinks)[head] - log_sum) * mean;
 }
 
 /* Reads the projections, output, log-sum-exp and the output's gradient; writes that of the
  * projections. */
-void host_attention_backward(const host_call *c)
+void host_attention_backward(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     uint32_t last = c->op->n_refs - 1;
     memset(c->tensors[last].data, 0, c->tensors[last].bytes);
     for (uint64_t n = 0; n < c->tokens / c->s * heads.q; n++) {

@@ -28,7 +28,7 @@ struct tdm_host_dump {
 
 /* ---- taking ---- */
 
-static entry *find(const tdm_host_dump *d, const tdm_host_piece *piece)
+static entry *find(const tdm_host_dump *d, const tdm_piece *piece)
 {
     for (uint32_t i = 0; i < d->n_entries; i++) {
         entry *e = &d->entries[i];
@@ -46,16 +46,16 @@ static float *values_of(tdm_arena *arena, const entry *e, float **step)
     return *step;
 }
 
-void tdm_host_dump_take(void *context, const tdm_host_piece *piece)
+void tdm_host_dump_take(void *context, const tdm_piece *piece)
 {
     tdm_host_dump *d = context;
-    host_shape shape = host_shape_of(d->plan, piece->kind, piece->param, piece->rank);
+    tdm_shape shape = tdm_shape_of(d->plan, piece->kind, piece->param, piece->rank);
     pthread_mutex_lock(&d->mutex);
     entry *e = find(d, piece);
     float *weights = values_of(d->arena, e, &e->weights[piece->step]),
           *gradients = values_of(d->arena, e, &e->gradients[piece->step]);
     for (uint64_t i = 0; i < piece->count; i++) {
-        uint64_t at = host_shape_global(&shape, piece->first + i);
+        uint64_t at = tdm_shape_global(&shape, piece->first + i);
         weights[at] = piece->weight[i];
         gradients[at] = piece->gradient[i];
     }
@@ -69,10 +69,10 @@ static void list_entries(tdm_host_dump *d, const tdm_chunk *chunk, uint32_t rank
         for (uint32_t i = 0; i < chunk->blocks[b].count; i++) {
             const tdm_kind *kind = &d->plan->kinds[chunk->blocks[b].kind];
             for (uint32_t k = 0; k < kind->n_params; k++) {
-                tdm_host_piece piece = {.layer = chunk->blocks[b].first_layer + i,
-                                        .kind = kind,
-                                        .param = &kind->params[k]};
-                host_shape shape = host_shape_of(d->plan, kind, piece.param, rank);
+                tdm_piece piece = {.layer = chunk->blocks[b].first_layer + i,
+                                   .kind = kind,
+                                   .param = &kind->params[k]};
+                tdm_shape shape = tdm_shape_of(d->plan, kind, piece.param, rank);
                 entry *e = find(d, &piece);
                 if (!e) {
                     e = &d->entries[d->n_entries++];
@@ -81,7 +81,7 @@ static void list_entries(tdm_host_dump *d, const tdm_chunk *chunk, uint32_t rank
                     e->weights = TDM_ALLOC(d->arena, float *, d->n_steps);
                     e->gradients = TDM_ALLOC(d->arena, float *, d->n_steps);
                 }
-                uint64_t last = host_shape_global(&shape, piece.param->count - 1);
+                uint64_t last = tdm_shape_global(&shape, piece.param->count - 1);
                 if (last / e->columns + 1 > e->rows)
                     e->rows = last / e->columns + 1;
             }
@@ -145,15 +145,15 @@ static tdm_code write_array(const char *path, const array *a, tdm_error *err)
     return fclose(file) != 0 || failed ? complain(path, err) : TDM_OK;
 }
 
-static tdm_code write_words(const tdm_host_dump *d, const tdm_host *host, uint32_t step,
-                            const char *folder, tdm_error *err)
+static tdm_code write_words(const tdm_host_dump *d, uint32_t step, const char *folder,
+                            tdm_error *err)
 {
     uint64_t samples =
         (uint64_t)d->plan->num_microbatches * d->plan->mesh.dp * d->plan->micro_batch_size;
     uint64_t s = d->plan->seq_length + 1; /* the last is a target only */
     uint32_t *words = TDM_ALLOC(d->arena, uint32_t, samples * s);
     for (uint64_t i = 0; i < samples * s; i++)
-        words[i] = host_word_of(host, step * samples + i / s, i % s);
+        words[i] = tdm_data_word(d->plan, step * samples + i / s, i % s);
     return write_array(tdm_arena_printf(d->arena, "%s/words.npy", folder),
                        &(array){"<u4", words, sizeof *words, 2, {samples, s}}, err);
 }
@@ -209,7 +209,7 @@ static tdm_code write_step(const tdm_host_dump *d, const tdm_host *host, uint32_
     double loss = tdm_host_loss(host, step), norm = tdm_host_grad_norm(host, step);
     if (mkdir(folder, 0777) != 0)
         return complain(folder, err);
-    tdm_code code = write_words(d, host, step, folder, err);
+    tdm_code code = write_words(d, step, folder, err);
     if (code == TDM_OK)
         code = write_params(d, step, folder, err);
     if (code == TDM_OK)
@@ -224,7 +224,7 @@ static tdm_code write_step(const tdm_host_dump *d, const tdm_host *host, uint32_
 tdm_code tdm_host_dump_write(tdm_host_dump *d, const tdm_host *host, const char *folder,
                              tdm_error *err)
 {
-    const host_routing *r = &host->routing;
+    const tdm_routes *r = &host->routes;
     const char *part = tdm_arena_printf(d->arena, "%s.part", folder);
     if (mkdir(part, 0777) != 0)
         return complain(part, err);

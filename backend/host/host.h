@@ -3,21 +3,9 @@
 #ifndef TDM_HOST_H
 #define TDM_HOST_H
 
-#include "../executor.h"
+#include "../rank.h"
 
 typedef struct tdm_host tdm_host;
-
-/* A piece of a parameter and its reduced gradient as the optimizer takes them, before clipping and
- * before it changes anything: numbers [first, first + count) of the rank's parameter. Called from
- * the rank's own threads. */
-typedef struct tdm_host_piece {
-    uint32_t rank, step, layer;
-    const tdm_kind *kind;
-    const tdm_param *param;
-    uint64_t first, count;
-    const float *gradient, *weight; /* [count] */
-} tdm_host_piece;
-typedef void tdm_host_watch(void *context, const tdm_host_piece *piece);
 
 /* NULL when built in; otherwise what is missing and how to get it. */
 const char *tdm_host_absent(void);
@@ -27,7 +15,7 @@ tdm_code tdm_host_check(const tdm_plan *plan, tdm_error *err);
 
 /* programs [n_roles]; at most n_steps steps; watch may be NULL. */
 tdm_code tdm_host_open(tdm_arena *arena, const tdm_plan *plan, const tdm_program *programs,
-                       uint32_t n_steps, tdm_host_watch *watch, void *context, tdm_host **host,
+                       uint32_t n_steps, tdm_watch *watch, void *context, tdm_host **host,
                        tdm_exec_device *device, tdm_error *err);
 
 /* Mean loss over the tokens of a step's global batch, and the gradient's norm; NAN: none. */
@@ -54,12 +42,8 @@ double *tdm_host_grad_norms(tdm_host *host, uint32_t rank);
  * BLOCK is embedding, layer-I or head; experts have a row each, whole. */
 typedef struct tdm_host_dump tdm_host_dump;
 tdm_host_dump *tdm_host_dump_new(tdm_arena *arena, const tdm_plan *plan, uint32_t n_steps);
-tdm_host_watch tdm_host_dump_take;
+tdm_watch tdm_host_dump_take;
 tdm_code tdm_host_dump_write(tdm_host_dump *dump, const tdm_host *host, const char *folder,
                              tdm_error *err);
-
-/* Place of element `local` of a rank's parameter in the parameter of the whole model. */
-uint64_t tdm_host_global(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *param,
-                         uint32_t rank, uint64_t local);
 
 #endif

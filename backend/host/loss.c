@@ -8,18 +8,18 @@ typedef struct share {
     uint64_t first, n; /* words of this rank */
 } share;
 
-static share share_of(const host_call *c)
+static share share_of(const tdm_call *c)
 {
     uint64_t n = (uint64_t)c->model->vocab_size / c->plan->mesh.tp;
     return (share){n * c->rank->tp, n};
 }
 
-static uint64_t target(const host_call *c, uint64_t token)
+static uint64_t target(const tdm_call *c, uint64_t token)
 {
-    return host_word(c, host_sample(c, token), token % c->s + 1);
+    return tdm_data_word(c->plan, tdm_call_sample(c, token), token % c->s + 1);
 }
 
-void host_loss_max(const host_call *c)
+void host_loss_max(const tdm_call *c)
 {
     share w = share_of(c);
     for (uint64_t t = 0; t < c->tokens; t++) {
@@ -32,7 +32,7 @@ void host_loss_max(const host_call *c)
 }
 
 /* Exponentials in place of the logits; their sum, and the target's logit, where it is here. */
-void host_loss_exp(const host_call *c)
+void host_loss_exp(const tdm_call *c)
 {
     share w = share_of(c);
     for (uint64_t t = 0; t < c->tokens; t++) {
@@ -49,7 +49,7 @@ void host_loss_exp(const host_call *c)
 
 /* The softmax in place of the exponentials. All TP ranks have the same loss; the first counts it.
  */
-void host_loss(const host_call *c)
+void host_loss(const tdm_call *c)
 {
     share w = share_of(c);
     double loss = 0;
@@ -60,11 +60,11 @@ void host_loss(const host_call *c)
             host_f32(c, 1)[t * w.n + i] /= sums[0];
     }
     if (c->rank->tp == 0)
-        c->rank->loss[c->step] += loss;
+        host_rank_of(c)->loss[c->step] += loss;
 }
 
 /* Of the mean over all tokens of the global batch. */
-void host_loss_backward(const host_call *c)
+void host_loss_backward(const tdm_call *c)
 {
     share w = share_of(c);
     float scale = 1 / (float)((double)c->tokens * c->plan->num_microbatches * c->plan->mesh.dp);

@@ -17,59 +17,24 @@ typedef struct route {
     uint64_t n; /* pairs */
 } route;
 
-static route route_of(const host_call *c, uint32_t ref)
+static route route_of(const tdm_call *c, uint32_t ref)
 {
-    route r = {.probability = host_f32(c, ref), .n = c->shard * c->rank->host->routing.k};
+    route r = {.probability = host_f32(c, ref), .n = c->shard * c->rank->routes->k};
     r.choice = (int32_t *)(void *)(r.probability + r.n);
     return r;
 }
 
-/* Row of routing tables for the op's layer and microbatch. */
-static uint64_t row_of(const host_call *c)
+static uint32_t *scratch_of(const tdm_call *c)
 {
-    return (uint64_t)c->in->layer * c->plan->num_microbatches + c->in->pass.microbatch;
-}
-
-const uint32_t *host_rows_sent(const host_call *c, uint32_t rank)
-{
-    const host_routing *r = &c->rank->host->routing;
-    return r->rows + (row_of(c) * r->n_in_stage + rank % c->plan->mesh.per_stage) * r->n_experts;
-}
-
-uint32_t host_n_senders(const host_call *c)
-{
-    return c->plan->mesh.etp * c->plan->mesh.ep;
-}
-
-uint32_t host_sender(const host_call *c, uint32_t i)
-{
-    const tdm_mesh *mesh = &c->plan->mesh;
-    tdm_group etp = tdm_mesh_group(mesh, TDM_GROUP_ETP, c->rank->rank),
-              ep = tdm_mesh_group(mesh, TDM_GROUP_EP, tdm_group_member(&etp, i / mesh->ep));
-    return tdm_group_member(&ep, i % mesh->ep);
-}
-
-uint32_t host_n_experts(const host_call *c)
-{
-    return c->model->num_experts / c->plan->mesh.ep;
-}
-
-uint32_t host_first_expert(const host_call *c)
-{
-    return c->rank->ep * host_n_experts(c);
-}
-
-static uint32_t *scratch_of(const host_call *c)
-{
-    return (uint32_t *)(void *)c->rank->scratch;
+    return (uint32_t *)(void *)host_rank_of(c)->scratch;
 }
 
 /* Where the next row for each expert goes, in what this rank sends: [n_experts] in scratch. */
-static uint32_t *send_places(const host_call *c)
+static uint32_t *send_places(const tdm_call *c)
 {
-    const uint32_t *rows = host_rows_sent(c, c->rank->rank);
+    const uint32_t *rows = tdm_call_rows_sent(c, c->rank->rank);
     uint32_t *places = scratch_of(c), n = 0;
-    for (uint32_t e = 0; e < c->rank->host->routing.n_experts; e++) {
+    for (uint32_t e = 0; e < c->rank->routes->n_experts; e++) {
         places[e] = n;
         n += rows[e];
     }
@@ -77,14 +42,14 @@ static uint32_t *send_places(const host_call *c)
 }
 
 /* Makes zeros of all rows that will be sent: those of pairs are written next. */
-static void clear_padding(const host_call *c, uint32_t ref)
+static void clear_padding(const tdm_call *c, uint32_t ref)
 {
     if (c->plan->routing_spec.pad_to_capacity)
         memset(c->tensors[ref].data, 0, c->tensors[ref].bytes);
 }
 
 /* First token of this rank's own in a tensor of the residual's rows. */
-static uint64_t own_row(const host_call *c)
+static uint64_t own_row(const tdm_call *c)
 {
     return c->sp ? 0 : c->rank->tp * c->shard;
 }
@@ -104,15 +69,12 @@ static void softmax(const float *logits, uint32_t n, float *out)
 
 /* Softmax over all experts; the probabilities of the planned ones. Source: Fedus et al. 2021,
  * Switch Transformer, eq. 1; Megatron Core's moe_router_pre_softmax. */
-void host_topk(const host_call *c)
+void host_topk(const tdm_call *c)
 {
-    const host_routing *r = &c->rank->host->routing;
+    const tdm_routes *r = c->rank->routes;
     route out = route_of(c, 1);
-    const int32_t *choices =
-        r->choices +
-        ((row_of(c) * r->n_replicas + c->rank->dp) * r->tokens + c->rank->tp * c->shard) * r->k;
-    float *p = c->rank->scratch;
-    memcpy(out.choice, choices, out.n * sizeof *choices);
+    float *p = host_rank_of(c)->scratch;
+    memcpy(out.choice, tdm_call_choices(c), out.n * sizeof *out.choice);
     for (uint64_t t = 0; t < c->shard; t++) {
         softmax(host_f32(c, 0) + t * r->n_experts, r->n_experts, p);
         for (uint32_t j = 0; j < r->k; j++) {
@@ -123,13 +85,13 @@ void host_topk(const host_call *c)
 }
 
 /* Reads logits, route and the gradients of the probabilities; a dropped pair's is 0. */
-void host_topk_backward(const host_call *c)
+void host_topk_backward(const tdm_call *c)
 {
-    const host_routing *r = &c->rank->host->routing;
+    const tdm_routes *r = c->rank->routes;
     route in = route_of(c, 1);
     const float *dprobability = host_f32(c, 2);
     for (uint64_t t = 0; t < c->shard; t++) {
-        float *d = host_f32(c, 3) + t * r->n_experts, *p = c->rank->scratch, mean = 0;
+        float *d = host_f32(c, 3) + t * r->n_experts, *p = host_rank_of(c)->scratch, mean = 0;
         softmax(host_f32(c, 0) + t * r->n_experts, r->n_experts, p);
         memset(d, 0, r->n_experts * sizeof *d);
         for (uint32_t j = 0; j < r->k; j++) {
@@ -147,7 +109,7 @@ void host_topk_backward(const host_call *c)
 /* ---- rows by expert ---- */
 
 /* Reads the tokens' rows and the route, writes a row for each pair. */
-void host_permute(const host_call *c)
+void host_permute(const tdm_call *c)
 {
     route in = route_of(c, 1);
     uint32_t *places = send_places(c);
@@ -156,11 +118,11 @@ void host_permute(const host_call *c)
     for (uint64_t i = 0; i < in.n; i++)
         if (in.choice[i] >= 0)
             memcpy(host_f32(c, 2) + places[in.choice[i]]++ * c->h,
-                   x + i / c->rank->host->routing.k * c->h, c->h * sizeof *x);
+                   x + i / c->rank->routes->k * c->h, c->h * sizeof *x);
 }
 
 /* Sums the rows of a token's pairs. */
-void host_permute_backward(const host_call *c)
+void host_permute_backward(const tdm_call *c)
 {
     route in = route_of(c, 1);
     uint32_t *places = send_places(c);
@@ -170,14 +132,14 @@ void host_permute_backward(const host_call *c)
         if (in.choice[i] < 0)
             continue;
         const float *row = host_f32(c, 0) + places[in.choice[i]]++ * c->h;
-        float *to = dx + i / c->rank->host->routing.k * c->h;
+        float *to = dx + i / c->rank->routes->k * c->h;
         for (uint64_t j = 0; j < c->h; j++)
             to[j] += row[j];
     }
 }
 
 /* Reads the results and the route, writes the tokens' sums weighted by the probabilities. */
-void host_unpermute(const host_call *c)
+void host_unpermute(const tdm_call *c)
 {
     route in = route_of(c, 1);
     uint32_t *places = send_places(c);
@@ -187,7 +149,7 @@ void host_unpermute(const host_call *c)
         if (in.choice[i] < 0)
             continue;
         const float *row = host_f32(c, 0) + places[in.choice[i]]++ * c->h;
-        float *to = y + i / c->rank->host->routing.k * c->h;
+        float *to = y + i / c->rank->routes->k * c->h;
         for (uint64_t j = 0; j < c->h; j++)
             to[j] += in.probability[i] * row[j];
     }
@@ -195,7 +157,7 @@ void host_unpermute(const host_call *c)
 
 /* Reads the sums' gradient, the results and the route; writes the gradients of the probabilities
  * and of the results. */
-void host_unpermute_backward(const host_call *c)
+void host_unpermute_backward(const tdm_call *c)
 {
     route in = route_of(c, 2);
     uint32_t *places = send_places(c);
@@ -207,7 +169,7 @@ void host_unpermute_backward(const host_call *c)
         if (in.choice[i] < 0)
             continue;
         uint64_t at = (uint64_t)places[in.choice[i]]++ * c->h;
-        const float *from = dy + i / c->rank->host->routing.k * c->h;
+        const float *from = dy + i / c->rank->routes->k * c->h;
         for (uint64_t j = 0; j < c->h; j++) {
             *dprobability += from[j] * host_f32(c, 1)[at + j];
             host_f32(c, 4)[at + j] = in.probability[i] * from[j];
@@ -219,12 +181,13 @@ void host_unpermute_backward(const host_call *c)
 
 /* Goes through the received rows in order of expert, then sender; the other tensor has them by
  * sender. */
-static void reorder(const host_call *c, bool sorts)
+static void reorder(const tdm_call *c, bool sorts)
 {
-    uint32_t n_local = host_n_experts(c), n_senders = host_n_senders(c), *next = scratch_of(c),
-             n = 0;
+    uint32_t n_local = tdm_call_n_experts(c), n_senders = tdm_call_n_senders(c),
+             *next = scratch_of(c), n = 0;
     for (uint32_t i = 0; i < n_senders; i++) {
-        const uint32_t *rows = host_rows_sent(c, host_sender(c, i)) + host_first_expert(c);
+        const uint32_t *rows =
+            tdm_call_rows_sent(c, tdm_call_sender(c, i)) + tdm_call_first_expert(c);
         next[i] = n;
         for (uint32_t e = 0; e < n_local; e++)
             n += rows[e];
@@ -234,7 +197,8 @@ static void reorder(const host_call *c, bool sorts)
     uint64_t row = 0;
     for (uint32_t e = 0; e < n_local; e++)
         for (uint32_t i = 0; i < n_senders; i++) {
-            uint32_t rows = host_rows_sent(c, host_sender(c, i))[host_first_expert(c) + e];
+            uint32_t rows =
+                tdm_call_rows_sent(c, tdm_call_sender(c, i))[tdm_call_first_expert(c) + e];
             uint64_t in = sorts ? next[i] : row, out = sorts ? row : next[i];
             if (rows > 0)
                 memcpy(to + out * c->h, from + in * c->h, rows * c->h * sizeof *to);
@@ -243,12 +207,12 @@ static void reorder(const host_call *c, bool sorts)
         }
 }
 
-void host_sort(const host_call *c)
+void host_sort(const tdm_call *c)
 {
     reorder(c, true);
 }
 
-void host_unsort(const host_call *c)
+void host_unsort(const tdm_call *c)
 {
     reorder(c, false);
 }

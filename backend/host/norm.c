@@ -4,14 +4,11 @@
 
 #include <math.h>
 
-/* Source: the default of torch.nn.LayerNorm. */
-static const float EPSILON = 1e-5F;
-
 typedef struct moments {
     float mean, scale; /* 0 for RMS norm; 1 / deviation */
 } moments;
 
-static moments moments_of(const host_call *c, const float *x, uint64_t n)
+static moments moments_of(const tdm_call *c, const float *x, uint64_t n)
 {
     float sum = 0, squares = 0;
     for (uint64_t i = 0; i < n; i++)
@@ -19,10 +16,10 @@ static moments moments_of(const host_call *c, const float *x, uint64_t n)
     float mean = c->model->norm == TDM_NORM_LAYER ? sum / (float)n : 0;
     for (uint64_t i = 0; i < n; i++)
         squares += (x[i] - mean) * (x[i] - mean);
-    return (moments){mean, 1 / sqrtf(squares / (float)n + EPSILON)};
+    return (moments){mean, 1 / sqrtf(squares / (float)n + TDM_NORM_EPSILON)};
 }
 
-static void norm_row(const host_call *c, const float *weight, const float *x, uint64_t n, float *y)
+static void norm_row(const tdm_call *c, const float *weight, const float *x, uint64_t n, float *y)
 {
     moments m = moments_of(c, x, n);
     bool shifts = c->model->norm == TDM_NORM_LAYER;
@@ -31,7 +28,7 @@ static void norm_row(const host_call *c, const float *weight, const float *x, ui
 }
 
 /* dx from dy; adds to the weight's gradient. */
-static void norm_row_backward(const host_call *c, const host_param *p, const float *x,
+static void norm_row_backward(const tdm_call *c, const tdm_rank_param *p, const float *x,
                               const float *dy, uint64_t n, float *dx)
 {
     moments m = moments_of(c, x, n);
@@ -39,29 +36,30 @@ static void norm_row_backward(const host_call *c, const host_param *p, const flo
     float sum = 0,
           product = 0; /* means of the gradient of the normed row, and of it times the row */
     for (uint64_t i = 0; i < n; i++) {
-        float normed = (x[i] - m.mean) * m.scale, g = dy[i] * p->weight[i];
+        float normed = (x[i] - m.mean) * m.scale, g = dy[i] * host_weight(p)[i];
         sum += g;
         product += g * normed;
-        p->gradient[i] += dy[i] * normed;
+        host_gradient(p)[i] += dy[i] * normed;
         if (shifts)
-            p->gradient[n + i] += dy[i];
+            host_gradient(p)[n + i] += dy[i];
     }
     sum = shifts ? sum / (float)n : 0;
     product /= (float)n;
     for (uint64_t i = 0; i < n; i++) {
         float normed = (x[i] - m.mean) * m.scale;
-        dx[i] = m.scale * (dy[i] * p->weight[i] - sum - normed * product);
+        dx[i] = m.scale * (dy[i] * host_weight(p)[i] - sum - normed * product);
     }
 }
 
-void host_norm(const host_call *c)
+void host_norm(const tdm_call *c)
 {
     for (uint64_t r = 0; r < c->residual; r++)
-        norm_row(c, c->weight->weight, host_f32(c, 0) + r * c->h, c->h, host_f32(c, 1) + r * c->h);
+        norm_row(c, host_weight(c->weight), host_f32(c, 0) + r * c->h, c->h,
+                 host_f32(c, 1) + r * c->h);
 }
 
 /* Reads dy, x and, but for the last norm, the gradient that passes by along the residual. */
-void host_norm_backward(const host_call *c)
+void host_norm_backward(const tdm_call *c)
 {
     bool passes_by = c->op->n_refs == 4;
     const float *beside = passes_by ? host_f32(c, 2) : NULL;
@@ -76,11 +74,11 @@ void host_norm_backward(const host_call *c)
 
 /* ---- every head of Q and K ---- */
 
-void host_qk_norm(const host_call *c)
+void host_qk_norm(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     uint64_t n = heads.size, from = (heads.q + 2 * heads.kv) * n, to = (heads.q + heads.kv) * n;
-    const host_param *q = host_find(c, "q.norm"), *k = host_find(c, "k.norm");
+    const tdm_rank_param *q = tdm_call_param(c, "q.norm"), *k = tdm_call_param(c, "k.norm");
     for (uint64_t t = 0; t < c->tokens; t++)
         for (uint64_t i = 0; i < heads.q + heads.kv; i++)
             norm_row(c, (i < heads.q ? q : k)->weight, host_f32(c, 0) + t * from + i * n, n,
@@ -88,12 +86,12 @@ void host_qk_norm(const host_call *c)
 }
 
 /* The gradient changes in place. */
-void host_qk_norm_backward(const host_call *c)
+void host_qk_norm_backward(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     uint64_t n = heads.size, columns = (heads.q + 2 * heads.kv) * n;
-    const host_param *q = host_find(c, "q.norm"), *k = host_find(c, "k.norm");
-    float *dy = c->rank->scratch;
+    const tdm_rank_param *q = tdm_call_param(c, "q.norm"), *k = tdm_call_param(c, "k.norm");
+    float *dy = host_rank_of(c)->scratch;
     for (uint64_t t = 0; t < c->tokens; t++)
         for (uint64_t i = 0; i < heads.q + heads.kv; i++) {
             float *gradient = host_f32(c, 1) + t * columns + i * n;

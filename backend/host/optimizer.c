@@ -1,72 +1,68 @@
-/* optimizer.c: norm of the gradient, clipping, and Adam on this rank's share of the parameters.
- * Source: Kingma and Ba 2015, Adam, algorithm 1; its constants are those of Touvron et al. 2023,
- * Llama 2, section 2.2, without weight decay and at a constant rate. */
+/* optimizer.c: norm of the gradient, clipping, and Adam on this rank's share of the parameters. */
 #include "parts.h"
 
 #include <math.h>
 #include <string.h>
 
-/* An epsilon above fp32's rounding of small gradients: a smaller one makes steps out of that. */
-static const double RATE = 1e-3, BETA_1 = 0.9, BETA_2 = 0.95, EPSILON = 1e-5;
-
 /* Each parameter of the model counts once: on the first of the ranks that hold the same. */
-void host_grad_norm(const host_call *c)
+void host_grad_norm(const tdm_call *c)
 {
-    host_rank *rank = c->rank;
+    host_rank *rank = host_rank_of(c);
     double sum = 0;
-    for (uint32_t i = 0; i < rank->n_params; i++) {
-        const host_param *p = &rank->params[i];
+    for (uint32_t i = 0; i < c->rank->n_params; i++) {
+        const tdm_rank_param *p = &c->rank->params[i];
         for (uint64_t k = 0; p->counted && k < p->count; k++) {
-            double g = p->gradient[p->first + k];
+            double g = host_gradient(p)[p->first + k];
             sum += g * g;
         }
     }
     rank->norm = (float)sum;
 }
 
-static void watch(const host_call *c, const host_param *p)
+static void watch(const tdm_call *c, const tdm_rank_param *p)
 {
-    const tdm_host *host = c->rank->host;
+    const tdm_host *host = host_rank_of(c)->host;
     if (host->watch && p->count > 0)
-        host->watch(host->context, &(tdm_host_piece){.rank = c->rank->rank,
-                                                     .step = c->step,
-                                                     .layer = p->layer,
-                                                     .kind = p->kind,
-                                                     .param = p->param,
-                                                     .first = p->first,
-                                                     .count = p->count,
-                                                     .gradient = p->gradient + p->first,
-                                                     .weight = p->weight + p->first});
+        host->watch(host->context, &(tdm_piece){.rank = c->rank->rank,
+                                                .step = c->step,
+                                                .layer = p->layer,
+                                                .kind = p->kind,
+                                                .param = p->param,
+                                                .first = p->first,
+                                                .count = p->count,
+                                                .gradient = host_gradient(p) + p->first,
+                                                .weight = host_weight(p) + p->first});
 }
 
-static void update(const host_param *p, double scale, uint32_t step)
+static void update(const tdm_rank_param *p, double scale, uint32_t step)
 {
-    double correct_1 = 1 - pow(BETA_1, step + 1.0), correct_2 = 1 - pow(BETA_2, step + 1.0);
+    double correct_1 = 1 - pow(TDM_ADAM_BETA_1, step + 1.0),
+           correct_2 = 1 - pow(TDM_ADAM_BETA_2, step + 1.0);
     for (uint64_t i = 0; i < p->count; i++) {
-        double g = scale * p->gradient[p->first + i];
-        double m = BETA_1 * p->first_moment[i] + (1 - BETA_1) * g;
-        double v = BETA_2 * p->second_moment[i] + (1 - BETA_2) * g * g;
+        double g = scale * host_gradient(p)[p->first + i];
+        double m = TDM_ADAM_BETA_1 * p->first_moment[i] + (1 - TDM_ADAM_BETA_1) * g;
+        double v = TDM_ADAM_BETA_2 * p->second_moment[i] + (1 - TDM_ADAM_BETA_2) * g * g;
         p->first_moment[i] = (float)m;
         p->second_moment[i] = (float)v;
-        p->weight[p->first + i] -=
-            (float)(RATE * (m / correct_1) / (sqrt(v / correct_2) + EPSILON));
+        host_weight(p)[p->first + i] -=
+            (float)(TDM_ADAM_RATE * (m / correct_1) / (sqrt(v / correct_2) + TDM_ADAM_EPSILON));
     }
 }
 
 /* Clips as torch.nn.utils.clip_grad_norm_ does, updates, and clears all gradients. */
-void host_adam(const host_call *c)
+void host_adam(const tdm_call *c)
 {
-    host_rank *rank = c->rank;
+    host_rank *rank = host_rank_of(c);
     double clip = c->plan->training.clip_grad, scale = 1;
     if (clip > 0) {
         double norm = sqrt((double)rank->norm);
         rank->grad_norm[c->step] = norm;
         scale = fmin(1, clip / (norm + 1e-6));
     }
-    for (uint32_t i = 0; i < rank->n_params; i++) {
-        const host_param *p = &rank->params[i];
+    for (uint32_t i = 0; i < c->rank->n_params; i++) {
+        const tdm_rank_param *p = &c->rank->params[i];
         watch(c, p);
         update(p, scale, c->step);
-        memset(p->gradient, 0, p->param->count * sizeof *p->gradient);
+        memset(p->gradient, 0, p->param->count * sizeof(float));
     }
 }

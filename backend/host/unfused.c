@@ -12,7 +12,7 @@ typedef struct product {
     uint64_t o, o_columns; /* in a tensor of heads */
 } product;
 
-static product product_of(const host_call *c, const host_heads *heads, uint64_t n, uint64_t columns)
+static product product_of(const tdm_call *c, const tdm_heads *heads, uint64_t n, uint64_t columns)
 {
     uint64_t d = heads->size, head = n % heads->q, group = head / heads->per_group;
     product p = {.head = head, .first = n / heads->q * c->s, .d = d, .all = columns};
@@ -25,24 +25,24 @@ static product product_of(const host_call *c, const host_heads *heads, uint64_t 
     return p;
 }
 
-static uint64_t n_products(const host_call *c, const host_heads *heads)
+static uint64_t n_products(const tdm_call *c, const tdm_heads *heads)
 {
     return c->tokens / c->s * heads->q;
 }
 
-static uint64_t columns_of(const host_call *c, uint32_t ref)
+static uint64_t columns_of(const tdm_call *c, uint32_t ref)
 {
     return c->tensors[ref].bytes / sizeof(float) / c->tokens;
 }
 
-static float scale_of(const host_heads *heads)
+static float scale_of(const tdm_heads *heads)
 {
     return 1 / sqrtf((float)heads->size);
 }
 
-void host_scores(const host_call *c)
+void host_scores(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     for (uint64_t n = 0; n < n_products(c, &heads); n++) {
         product p = product_of(c, &heads, n, columns_of(c, 0));
         float *qk = host_f32(c, 0);
@@ -51,15 +51,15 @@ void host_scores(const host_call *c)
     }
 }
 
-static float sink_of(const host_call *c, uint64_t head)
+static float sink_of(const tdm_call *c, uint64_t head)
 {
-    const host_param *sinks = host_find(c, "sinks");
-    return sinks ? sinks->weight[head] : -INFINITY;
+    const tdm_rank_param *sinks = tdm_call_param(c, "sinks");
+    return sinks ? host_weight(sinks)[head] : -INFINITY;
 }
 
-void host_softmax(const host_call *c)
+void host_softmax(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     for (uint64_t row = 0; row < n_products(c, &heads) * c->s; row++) {
         const float *scores = host_f32(c, 0) + row * c->s;
         float *out = host_f32(c, 1) + row * c->s, sink = sink_of(c, row / c->s % heads.q);
@@ -76,18 +76,18 @@ void host_softmax(const host_call *c)
 }
 
 /* The same numbers as the fused kernel's. */
-void host_weights_dropout(const host_call *c)
+void host_weights_dropout(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     unsigned char *mask = c->tensors[2].data;
     double rate = c->model->attention_dropout;
-    uint64_t key = host_op_key(c, "attention");
+    uint64_t key = tdm_call_key(c, "attention");
     for (uint64_t n = 0; n < n_products(c, &heads); n++) {
         product p = product_of(c, &heads, n, 0);
-        uint64_t place = host_sample(c, p.first) * c->model->num_attention_heads +
+        uint64_t place = tdm_call_sample(c, p.first) * c->model->num_attention_heads +
                          c->rank->tp * heads.q + p.head;
         for (uint64_t at = 0; at < c->s * c->s; at++) {
-            bool stays = host_uniform(key, place * c->s * c->s + at) >= rate;
+            bool stays = tdm_data_uniform(key, place * c->s * c->s + at) >= rate;
             mask[p.scores + at] = stays;
             host_f32(c, 1)[p.scores + at] =
                 stays ? host_f32(c, 0)[p.scores + at] * (float)(1 / (1 - rate)) : 0;
@@ -95,9 +95,9 @@ void host_weights_dropout(const host_call *c)
     }
 }
 
-void host_context(const host_call *c)
+void host_context(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     for (uint64_t n = 0; n < n_products(c, &heads); n++) {
         product p = product_of(c, &heads, n, columns_of(c, 1));
         host_gemm(c->s, p.d, c->s, 1, (host_matrix){host_f32(c, 0) + p.scores, c->s, false},
@@ -107,9 +107,9 @@ void host_context(const host_call *c)
 }
 
 /* Reads the output's gradient and V. */
-void host_context_dweights(const host_call *c)
+void host_context_dweights(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     for (uint64_t n = 0; n < n_products(c, &heads); n++) {
         product p = product_of(c, &heads, n, columns_of(c, 1));
         host_gemm(c->s, c->s, p.d, 1, (host_matrix){host_f32(c, 0) + p.o, p.o_columns, false},
@@ -119,9 +119,9 @@ void host_context_dweights(const host_call *c)
 }
 
 /* Reads the weights and the output's gradient; first to write the projections' gradient. */
-void host_context_dv(const host_call *c)
+void host_context_dv(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     memset(c->tensors[2].data, 0, c->tensors[2].bytes);
     for (uint64_t n = 0; n < n_products(c, &heads); n++) {
         product p = product_of(c, &heads, n, columns_of(c, 2));
@@ -131,7 +131,7 @@ void host_context_dv(const host_call *c)
     }
 }
 
-void host_weights_dropout_backward(const host_call *c)
+void host_weights_dropout_backward(const tdm_call *c)
 {
     const unsigned char *mask = c->tensors[0].data;
     float scale = (float)(1 / (1 - c->model->attention_dropout));
@@ -139,10 +139,10 @@ void host_weights_dropout_backward(const host_call *c)
         host_f32(c, 1)[at] *= mask[at] ? scale : 0;
 }
 
-void host_softmax_backward(const host_call *c)
+void host_softmax_backward(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
-    const host_param *sinks = host_find(c, "sinks");
+    tdm_heads heads = tdm_heads_of(c);
+    const tdm_rank_param *sinks = tdm_call_param(c, "sinks");
     for (uint64_t row = 0; row < n_products(c, &heads) * c->s; row++) {
         const float *weights = host_f32(c, 0) + row * c->s;
         float *d = host_f32(c, 1) + row * c->s, mean = 0, sum = 0;
@@ -154,14 +154,14 @@ void host_softmax_backward(const host_call *c)
         for (uint64_t j = 0; j < c->s; j++)
             d[j] = j < n ? weights[j] * (d[j] - mean) : 0;
         if (sinks)
-            sinks->gradient[row / c->s % heads.q] -= (1 - sum) * mean;
+            host_gradient(sinks)[row / c->s % heads.q] -= (1 - sum) * mean;
     }
 }
 
 /* Both read the scores' gradient and the projections, and add to their gradient. */
-void host_scores_dq(const host_call *c)
+void host_scores_dq(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     for (uint64_t n = 0; n < n_products(c, &heads); n++) {
         product p = product_of(c, &heads, n, columns_of(c, 1)),
                 out = product_of(c, &heads, n, columns_of(c, 2));
@@ -172,9 +172,9 @@ void host_scores_dq(const host_call *c)
     }
 }
 
-void host_scores_dk(const host_call *c)
+void host_scores_dk(const tdm_call *c)
 {
-    host_heads heads = host_heads_of(c);
+    tdm_heads heads = tdm_heads_of(c);
     for (uint64_t n = 0; n < n_products(c, &heads); n++) {
         product p = product_of(c, &heads, n, columns_of(c, 1)),
                 out = product_of(c, &heads, n, columns_of(c, 2));

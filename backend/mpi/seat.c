@@ -139,7 +139,7 @@ static mpi_wait reduce(mpi_seat *seat, const tdm_exec_transfer *t, bool packed)
             tdm_exec_range mine = tdm_exec_shard(t, s, seat->n_members, seat->me),
                            theirs = tdm_exec_shard(t, s, seat->n_members, k);
             mpi_seat_receive(seat, k, next, bytes_of(mine));
-            mpi_seat_send(seat, k, segment->in + theirs.from, bytes_of(theirs));
+            mpi_seat_send(seat, k, (const float *)segment->in + theirs.from, bytes_of(theirs));
             next += mine.to - mine.from;
         }
     }
@@ -149,9 +149,10 @@ static mpi_wait reduce(mpi_seat *seat, const tdm_exec_transfer *t, bool packed)
     for (uint32_t s = 0; s < t->n_segments; s++) {
         const tdm_exec_segment *segment = &t->segments[s];
         tdm_exec_range r = tdm_exec_shard(t, s, seat->n_members, seat->me);
-        float *out = segment->out + (packed ? 0 : r.from);
+        float *out = (float *)segment->out + (packed ? 0 : r.from);
+        const float *in = segment->in;
         for (uint64_t i = 0; i < r.to - r.from; i++) {
-            float own = segment->in[r.from + i], sum = seat->me == 0 ? own : given[i];
+            float own = in[r.from + i], sum = seat->me == 0 ? own : given[i];
             for (uint32_t k = 1; k < seat->n_members; k++) {
                 float value = k == seat->me ? own : given[k * per_member + i];
                 sum = !t->largest ? sum + value : value > sum ? value : sum;
@@ -169,14 +170,14 @@ static mpi_wait gather(mpi_seat *seat, const tdm_exec_transfer *t, bool packed)
     for (uint32_t s = 0; s < t->n_segments; s++) {
         const tdm_exec_segment *segment = &t->segments[s];
         tdm_exec_range mine = tdm_exec_shard(t, s, seat->n_members, seat->me);
-        float *own = segment->out + mine.from;
+        float *own = (float *)segment->out + mine.from;
         if (packed && segment->in != own && bytes_of(mine) > 0)
             memcpy(own, segment->in, bytes_of(mine));
         for (uint32_t k = 0; k < seat->n_members; k++) {
             tdm_exec_range theirs = tdm_exec_shard(t, s, seat->n_members, k);
             if (k == seat->me)
                 continue;
-            mpi_seat_receive(seat, k, segment->out + theirs.from, bytes_of(theirs));
+            mpi_seat_receive(seat, k, (float *)segment->out + theirs.from, bytes_of(theirs));
             mpi_seat_send(seat, k, own, bytes_of(mine));
         }
     }

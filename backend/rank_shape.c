@@ -1,5 +1,5 @@
-/* params.c: the parameters of a rank: how they lie in the model's, and their initial values. */
-#include "parts.h"
+/* rank_shape.c: how the parameters of a rank lie in the model's. */
+#include "rank.h"
 
 #include <string.h>
 
@@ -9,7 +9,7 @@ static bool is(const tdm_param *param, const char *name)
 }
 
 /* Sections of columns, each shared out over a group. */
-static void share_columns(host_shape *shape, uint64_t a, uint64_t b, uint64_t c, uint32_t n_parts,
+static void share_columns(tdm_shape *shape, uint64_t a, uint64_t b, uint64_t c, uint32_t n_parts,
                           uint32_t part)
 {
     const uint64_t widths[3] = {a / n_parts, b / n_parts, c / n_parts};
@@ -23,7 +23,7 @@ static void share_columns(host_shape *shape, uint64_t a, uint64_t b, uint64_t c,
     }
 }
 
-static void share_rows(host_shape *shape, uint64_t rows, uint64_t columns, uint32_t parts,
+static void share_rows(tdm_shape *shape, uint64_t rows, uint64_t columns, uint32_t parts,
                        uint32_t part)
 {
     shape->row0 = rows / parts * part;
@@ -33,7 +33,7 @@ static void share_rows(host_shape *shape, uint64_t rows, uint64_t columns, uint3
 
 /* Experts shared out over EP, each of them over ETP: columns of the first matrix, rows of the
  * second. Those rows are columns here, where an expert's whole matrix is a row. */
-static void expert_shape(const tdm_plan *plan, const tdm_param *p, uint32_t rank, host_shape *shape)
+static void expert_shape(const tdm_plan *plan, const tdm_param *p, uint32_t rank, tdm_shape *shape)
 {
     const tdm_model *m = &plan->model;
     tdm_group ep = tdm_mesh_group(&plan->mesh, TDM_GROUP_EP, rank),
@@ -55,7 +55,7 @@ static void expert_shape(const tdm_plan *plan, const tdm_param *p, uint32_t rank
 
 /* The dense half and the ends. Returns false for a name that is none of theirs. */
 static bool dense_shape(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *p,
-                        uint32_t part, host_shape *shape)
+                        uint32_t part, tdm_shape *shape)
 {
     const tdm_model *m = &plan->model;
     uint32_t tp = plan->mesh.tp;
@@ -93,16 +93,16 @@ static bool dense_shape(const tdm_plan *plan, const tdm_kind *kind, const tdm_pa
     return true;
 }
 
-host_shape host_shape_of(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *p,
-                         uint32_t rank)
+tdm_shape tdm_shape_of(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *p,
+                       uint32_t rank)
 {
     const tdm_model *m = &plan->model;
     tdm_group tp = tdm_mesh_group(&plan->mesh, TDM_GROUP_TP, rank);
-    host_shape shape = {.columns = p->count,
-                        .n_sections = 1,
-                        .n_parts = 1,
-                        .width = {p->count},
-                        .replicated = true};
+    tdm_shape shape = {.columns = p->count,
+                       .n_sections = 1,
+                       .n_parts = 1,
+                       .width = {p->count},
+                       .replicated = true};
     if (p->expert) {
         expert_shape(plan, p, rank, &shape);
     } else if (!dense_shape(plan, kind, p, tdm_group_index(&tp, rank), &shape)) {
@@ -113,7 +113,7 @@ host_shape host_shape_of(const tdm_plan *plan, const tdm_kind *kind, const tdm_p
     return shape;
 }
 
-uint64_t host_shape_global(const host_shape *shape, uint64_t local)
+uint64_t tdm_shape_global(const tdm_shape *shape, uint64_t local)
 {
     uint64_t row = local / shape->columns, column = local % shape->columns;
     uint64_t before = 0, all = shape->columns * shape->n_parts;
@@ -126,11 +126,4 @@ uint64_t host_shape_global(const host_shape *shape, uint64_t local)
         before += shape->width[i];
     }
     return (shape->row0 + row) * all + column;
-}
-
-uint64_t tdm_host_global(const tdm_plan *plan, const tdm_kind *kind, const tdm_param *param,
-                         uint32_t rank, uint64_t local)
-{
-    host_shape shape = host_shape_of(plan, kind, param, rank);
-    return host_shape_global(&shape, local);
 }

@@ -1,8 +1,9 @@
-/* route.c: the experts of every token of every microbatch, worked out once from the plan's routing.
+/* rank_routes.c: the experts of every token of every microbatch, worked out once from the plan's
+ * routing.
  */
-#include "parts.h"
+#include "rank.h"
 
-#include "../../core/routing.h"
+#include "../core/routing.h"
 
 #include <string.h>
 
@@ -38,8 +39,7 @@ static void choose(const tdm_plan *plan, const tdm_routing_key *key, uint32_t la
 }
 
 /* Pairs that each rank of a stage sends to each expert. */
-static void count(const tdm_plan *plan, const host_routing *r, const int32_t *choices,
-                  uint32_t *rows)
+static void count(const tdm_plan *plan, const tdm_routes *r, const int32_t *choices, uint32_t *rows)
 {
     uint64_t shard = r->tokens / plan->mesh.tp;
     for (uint32_t rank = 0; rank < r->n_in_stage; rank++) {
@@ -56,7 +56,7 @@ static void count(const tdm_plan *plan, const host_routing *r, const int32_t *ch
 /* What the ranks of a stage send in a layer and microbatch: [rank][expert]. */
 typedef struct sending {
     const tdm_plan *plan;
-    const host_routing *routing;
+    const tdm_routes *routes;
     uint32_t layer, mb;
     const uint32_t *rows;
     tdm_error *err;
@@ -65,8 +65,8 @@ typedef struct sending {
 /* Pairs of each expert must be those that the plan's figures were made from. */
 static tdm_code compare_pairs(const sending *s)
 {
-    uint32_t n_experts = s->routing->n_experts;
-    for (uint32_t rank = 0; rank < s->routing->n_in_stage; rank++) {
+    uint32_t n_experts = s->routes->n_experts;
+    for (uint32_t rank = 0; rank < s->routes->n_in_stage; rank++) {
         tdm_group group = tdm_mesh_group(&s->plan->mesh, TDM_GROUP_EP, rank);
         const uint32_t *planned = tdm_plan_experts(s->plan, rank, s->layer, s->mb);
         for (uint32_t e = 0; e < n_experts && group.rank0 == rank; e++) {
@@ -87,8 +87,8 @@ static tdm_code compare_pairs(const sending *s)
 /* Rows to each rank must be those that its sizes and times were made from. */
 static tdm_code compare_rows(const sending *s)
 {
-    uint32_t ep = s->plan->routing.ep, n_experts = s->routing->n_experts, n_local = n_experts / ep;
-    for (uint32_t rank = 0; rank < s->routing->n_in_stage; rank++) {
+    uint32_t ep = s->plan->routing.ep, n_experts = s->routes->n_experts, n_local = n_experts / ep;
+    for (uint32_t rank = 0; rank < s->routes->n_in_stage; rank++) {
         tdm_group group = tdm_mesh_group(&s->plan->mesh, TDM_GROUP_EP, rank);
         const uint32_t *sent = tdm_plan_sent(s->plan, rank, s->layer, s->mb) +
                                (size_t)tdm_group_index(&group, rank) * ep;
@@ -106,7 +106,7 @@ static tdm_code compare_rows(const sending *s)
     return TDM_OK;
 }
 
-static tdm_code build_rows(const tdm_plan *plan, const host_routing *r, const int32_t *choices,
+static tdm_code build_rows(const tdm_plan *plan, const tdm_routes *r, const int32_t *choices,
                            uint32_t layer, uint32_t mb, uint32_t *rows, tdm_error *err)
 {
     sending s = {plan, r, layer, mb, rows, err};
@@ -120,19 +120,19 @@ static tdm_code build_rows(const tdm_plan *plan, const host_routing *r, const in
     return code == TDM_OK ? compare_rows(&s) : code;
 }
 
-tdm_code host_routing_build(tdm_arena *arena, const tdm_plan *plan, host_routing *routing,
-                            tdm_error *err)
+tdm_code tdm_routes_build(tdm_arena *arena, const tdm_plan *plan, tdm_routes *routes,
+                          tdm_error *err)
 {
     tdm_routing_key key;
     tdm_code code = tdm_routing_key_make(arena, plan, &key, err);
     if (code != TDM_OK)
         return code;
-    host_routing r = {.k = key.topk,
-                      .n_experts = key.n_experts,
-                      .tokens = (uint64_t)plan->micro_batch_size * plan->seq_length,
-                      .n_microbatches = plan->num_microbatches,
-                      .n_replicas = plan->mesh.dp,
-                      .n_in_stage = plan->mesh.per_stage};
+    tdm_routes r = {.k = key.topk,
+                    .n_experts = key.n_experts,
+                    .tokens = (uint64_t)plan->micro_batch_size * plan->seq_length,
+                    .n_microbatches = plan->num_microbatches,
+                    .n_replicas = plan->mesh.dp,
+                    .n_in_stage = plan->mesh.per_stage};
     uint64_t n = (uint64_t)plan->model.num_layers * r.n_microbatches;
     uint64_t n_choices = r.n_replicas * r.tokens * r.k,
              n_rows = (uint64_t)r.n_in_stage * r.n_experts;
@@ -151,6 +151,6 @@ tdm_code host_routing_build(tdm_arena *arena, const tdm_plan *plan, host_routing
     }
     r.choices = choices;
     r.rows = rows;
-    *routing = r;
+    *routes = r;
     return code;
 }
