@@ -19,9 +19,9 @@
 /* Source: Kingma and Ba 2015, Adam, algorithm 1; its constants are those of Touvron et al. 2023,
  * Llama 2, section 2.2, without weight decay and at a constant rate. An epsilon above fp32's
  * rounding of small gradients: a smaller one makes steps out of that. */
-#define TDM_ADAM_RATE 1e-3
-#define TDM_ADAM_BETA_1 0.9
-#define TDM_ADAM_BETA_2 0.95
+#define TDM_ADAM_RATE    1e-3
+#define TDM_ADAM_BETA_1  0.9
+#define TDM_ADAM_BETA_2  0.95
 #define TDM_ADAM_EPSILON 1e-5
 
 /* ---- parameters: rank.c, rank_shape.c ---- */

@@ -10,15 +10,15 @@
 /* Of all experts; those without rows are left out of `rows`. */
 typedef struct group {
     const cuda_call *c;
-    uint32_t n;                /* products with rows */
-    const uint32_t *received;  /* [n_local] */
+    uint32_t n;               /* products with rows */
+    const uint32_t *received; /* [n_local] */
     uint32_t n_local;
-    uint64_t rows;             /* of all */
+    uint64_t rows; /* of all */
 } group;
 
 /* How the operands of an expert follow from its rows. */
 typedef struct shape {
-    uint64_t m, n, k;     /* 0: the expert's rows */
+    uint64_t m, n, k; /* 0: the expert's rows */
     const void *a, *b, *c;
     uint64_t a_step, b_step, c_step; /* numbers from expert to expert; 0: by rows */
     uint64_t a_ld, b_ld, c_ld;
@@ -52,19 +52,18 @@ static const void *operand(const void *first, uint64_t step, uint64_t columns, u
 static cuda_product product_of(const cuda_call *c, const shape *s, uint32_t expert, uint64_t row,
                                uint64_t rows)
 {
-    return (cuda_product){
-        .m = s->m > 0 ? s->m : rows,
-        .n = s->n,
-        .k = s->k > 0 ? s->k : rows,
-        .a = {operand(s->a, s->a_step, s->a_ld, expert, row, c->element), s->a_ld, s->a_transposed,
-              0},
-        .b = {operand(s->b, s->b_step, s->b_ld, expert, row, c->element), s->b_ld, s->b_transposed,
-              0},
-        .c = {operand(s->c, s->c_step, s->c_ld, expert, row, bytes_of(s->c_type)), s->c_ld, false,
-              0},
-        .c_type = s->c_type,
-        .alpha = 1,
-        .beta = s->beta};
+    return (cuda_product){.m = s->m > 0 ? s->m : rows,
+                          .n = s->n,
+                          .k = s->k > 0 ? s->k : rows,
+                          .a = {operand(s->a, s->a_step, s->a_ld, expert, row, c->element), s->a_ld,
+                                s->a_transposed, 0},
+                          .b = {operand(s->b, s->b_step, s->b_ld, expert, row, c->element), s->b_ld,
+                                s->b_transposed, 0},
+                          .c = {operand(s->c, s->c_step, s->c_ld, expert, row, bytes_of(s->c_type)),
+                                s->c_ld, false, 0},
+                          .c_type = s->c_type,
+                          .alpha = 1,
+                          .beta = s->beta};
 }
 
 static tdm_code one_by_one(const group *g, const shape *s, tdm_error *err)

@@ -111,8 +111,7 @@ static tdm_code reorder(const cuda_call *c, bool back, tdm_error *err)
     const uint32_t *counts = c->rank->tables.counts + cuda_route_row(c) * ep * n_local;
     return cuda_ok(c,
                    tdm_cuda_sort(c->stream, c->type, back, cuda_tensor(c, 0), counts, n_local, ep,
-                                 n_local, cuda_numbers(c, 0) / c->of.h, c->of.h,
-                                 cuda_tensor(c, 1)),
+                                 n_local, cuda_numbers(c, 0) / c->of.h, c->of.h, cuda_tensor(c, 1)),
                    err);
 }
 

@@ -35,21 +35,21 @@ typedef struct cuda_blas {
 /* What lies on the GPU for a rank's whole run: tables.c. Routes are those of the rank's own expert
  * layers: row (layer, microbatch) is row_of_layer[layer] * num_microbatches + microbatch. */
 typedef struct cuda_tables {
-    int32_t *words;               /* [microbatch][sample][s + 1] of the step */
-    const uint32_t *row_of_layer; /* [num_layers]; UINT32_MAX: none of this rank's */
-    int32_t *choices;             /* [row][shard][k] planned */
-    uint32_t *places;             /* [row][shard][k] of a pair among those that are sent */
-    uint32_t *counts;             /* [row][ep][n_local] pairs that come from each member */
-    uint32_t *received;           /* [row][n_local] from all together */
-    float *rope;                  /* [s][size / 2][2] */
+    int32_t *words;                /* [microbatch][sample][s + 1] of the step */
+    const uint32_t *row_of_layer;  /* [num_layers]; UINT32_MAX: none of this rank's */
+    int32_t *choices;              /* [row][shard][k] planned */
+    uint32_t *places;              /* [row][shard][k] of a pair among those that are sent */
+    uint32_t *counts;              /* [row][ep][n_local] pairs that come from each member */
+    uint32_t *received;            /* [row][n_local] from all together */
+    float *rope;                   /* [s][size / 2][2] */
     tdm_cuda_piece *all, *counted; /* [n_all], [n_counted] of the optimizer, and of the norm */
     uint32_t n_all, n_counted;
     uint64_t all_blocks, counted_blocks;
-    const void **pointers;           /* [n_pointers] operands of grouped products */
-    const uint32_t *first_pointer;   /* [n_ops] of an op; UINT32_MAX: it is none */
-    bool *filled;                    /* [n_ops] */
-    float *norm;                     /* sum of the gradient's squares on its way */
-    double *loss, *grad_norm;        /* [n_steps] */
+    const void **pointers;         /* [n_pointers] operands of grouped products */
+    const uint32_t *first_pointer; /* [n_ops] of an op; UINT32_MAX: it is none */
+    bool *filled;                  /* [n_ops] */
+    float *norm;                   /* sum of the gradient's squares on its way */
+    double *loss, *grad_norm;      /* [n_steps] */
 } cuda_tables;
 
 enum { CUDA_N_BASES = 5, CUDA_MOST_ALLOCATIONS = 24 };

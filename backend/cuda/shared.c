@@ -28,7 +28,7 @@ typedef struct shared {
     tdm_cuda *cuda;
     meeting *meetings; /* [n_meetings] */
     uint32_t n_meetings;
-    meeting ***seats;     /* [world][user] */
+    meeting ***seats;      /* [world][user] */
     tdm_cuda_copy *copies; /* [n_copies] room for a list */
     uint32_t n_copies;
 } shared;
@@ -68,9 +68,9 @@ static cudaError_t reduce(const meeting *m, uint32_t segment, bool scatters, cud
         out[k] = m->members[k].transfer.segments[segment].out;
     }
     uint64_t count = first->segments[segment].count;
-    return scatters
-               ? tdm_cuda_reduce_scatter(stream, type_of(first), in, out, m->n, count)
-               : tdm_cuda_reduce(stream, type_of(first), first->largest, in, m->n, out, m->n, count);
+    return scatters ? tdm_cuda_reduce_scatter(stream, type_of(first), in, out, m->n, count)
+                    : tdm_cuda_reduce(stream, type_of(first), first->largest, in, m->n, out, m->n,
+                                      count);
 }
 
 /* Every member's shard goes to all. */
@@ -81,8 +81,7 @@ static void gather(shared *s, const meeting *m, uint32_t segment)
         const tdm_exec_segment *from = &m->members[k].transfer.segments[segment];
         range r = shard_of(from->count, m->n, k);
         for (uint32_t i = 0; i < m->n; i++) {
-            char *to =
-                (char *)m->members[i].transfer.segments[segment].out + r.from * element;
+            char *to = (char *)m->members[i].transfer.segments[segment].out + r.from * element;
             if (from->in != to)
                 add_copy(s, from->in, to, (r.to - r.from) * element);
         }
@@ -149,14 +148,13 @@ static tdm_code complain(const meeting *m, const member *a, const member *b, con
                          tdm_error *err)
 {
     const tdm_instance *x = a->op.instance, *y = b->op.instance;
-    return tdm_error_add(err, TDM_E_DEVICE,
-                         "%s of %s %s: rank %" PRIu32 " is at pass %s, microbatch %" PRIu32
-                         ", and rank %" PRIu32 ", with it in a communicator of %" PRIu32
-                         ", at %s %s, pass %s, microbatch %" PRIu32,
-                         what, tdm_op_kind_name(x->op->kind), x->op->name, a->rank,
-                         tdm_pass_kind_name(x->pass.kind), x->pass.microbatch, b->rank, m->n,
-                         tdm_op_kind_name(y->op->kind), y->op->name,
-                         tdm_pass_kind_name(y->pass.kind), y->pass.microbatch);
+    return tdm_error_add(
+        err, TDM_E_DEVICE,
+        "%s of %s %s: rank %" PRIu32 " is at pass %s, microbatch %" PRIu32 ", and rank %" PRIu32
+        ", with it in a communicator of %" PRIu32 ", at %s %s, pass %s, microbatch %" PRIu32,
+        what, tdm_op_kind_name(x->op->kind), x->op->name, a->rank, tdm_pass_kind_name(x->pass.kind),
+        x->pass.microbatch, b->rank, m->n, tdm_op_kind_name(y->op->kind), y->op->name,
+        tdm_pass_kind_name(y->pass.kind), y->pass.microbatch);
 }
 
 /* What NCCL requires of the members of a call: the same kind, type and counts. */

@@ -10,8 +10,8 @@
 static tdm_code send(const cuda_rank *rank, void *to, const void *from, uint64_t bytes,
                      tdm_error *err)
 {
-    cudaError_t error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice,
-                                        rank->streams[TDM_STREAM_COMPUTE]);
+    cudaError_t error =
+        cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, rank->streams[TDM_STREAM_COMPUTE]);
     return cuda_rank_ok(rank, "tables", error, err);
 }
 
@@ -104,16 +104,16 @@ static tdm_code place_routes(tdm_arena *arena, cuda_rank *rank, tdm_error *err)
                          c.in->pass.microbatch,
                      &r);
     }
-    tdm_code code = place(rank, r.choices, rows * r.pairs * sizeof *r.choices,
-                          (void **)&t->choices, err);
+    tdm_code code =
+        place(rank, r.choices, rows * r.pairs * sizeof *r.choices, (void **)&t->choices, err);
     if (code == TDM_OK)
         code = place(rank, NULL, rows * r.pairs * sizeof *t->places, (void **)&t->places, err);
     if (code == TDM_OK)
         code = place(rank, r.counts, rows * r.ep * r.n_local * sizeof *r.counts,
                      (void **)&t->counts, err);
     if (code == TDM_OK)
-        code = place(rank, r.received, rows * r.n_local * sizeof *r.received,
-                     (void **)&t->received, err);
+        code = place(rank, r.received, rows * r.n_local * sizeof *r.received, (void **)&t->received,
+                     err);
     tdm_arena_free(&scratch);
     return code;
 }
@@ -163,8 +163,8 @@ static tdm_code place_rope(cuda_rank *rank, tdm_error *err)
     tdm_code code = place(rank, NULL, s * (size / 2) * 2 * sizeof(float), (void **)&t->rope, err);
     if (code != TDM_OK)
         return code;
-    cudaError_t error = tdm_cuda_rope_table(rank->streams[TDM_STREAM_COMPUTE], s, size,
-                                            TDM_ROPE_BASE, t->rope);
+    cudaError_t error =
+        tdm_cuda_rope_table(rank->streams[TDM_STREAM_COMPUTE], s, size, TDM_ROPE_BASE, t->rope);
     return cuda_rank_ok(rank, "rotary positions", error, err);
 }
 
@@ -180,8 +180,8 @@ static tdm_code place_results(cuda_rank *rank, tdm_error *err)
     if (code == TDM_OK)
         code = place(rank, NULL, rank->of->n_params * sizeof *t->all, (void **)&t->all, err);
     if (code == TDM_OK)
-        code = place(rank, NULL, rank->of->n_params * sizeof *t->counted, (void **)&t->counted,
-                     err);
+        code =
+            place(rank, NULL, rank->of->n_params * sizeof *t->counted, (void **)&t->counted, err);
     rank->of->norm = t->norm;
     return code;
 }

@@ -54,7 +54,6 @@ cuda_run *const cuda_runs[TDM_N_WORKS] = {
     [TDM_WORK_ADAM] = cuda_adam,
 };
 
-
 /* Of a router's gradient in the type of its operands, and of a bias. */
 static size_t linear_scratch(const cuda_call *c, bool wgrad)
 {

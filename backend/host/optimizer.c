@@ -36,7 +36,8 @@ static void watch(const tdm_call *c, const tdm_rank_param *p)
 
 static void update(const tdm_rank_param *p, double scale, uint32_t step)
 {
-    double correct_1 = 1 - pow(TDM_ADAM_BETA_1, step + 1.0), correct_2 = 1 - pow(TDM_ADAM_BETA_2, step + 1.0);
+    double correct_1 = 1 - pow(TDM_ADAM_BETA_1, step + 1.0),
+           correct_2 = 1 - pow(TDM_ADAM_BETA_2, step + 1.0);
     for (uint64_t i = 0; i < p->count; i++) {
         double g = scale * host_gradient(p)[p->first + i];
         double m = TDM_ADAM_BETA_1 * p->first_moment[i] + (1 - TDM_ADAM_BETA_1) * g;

@@ -194,7 +194,8 @@ static void rotate(const tdm_call *c, float sign)
     uint64_t columns = c->tensors[0].bytes / sizeof(float) / c->tokens, half = heads.size / 2;
     for (uint64_t t = 0; t < c->tokens; t++)
         for (uint64_t i = 0; i < half; i++) {
-            double angle = (double)(t % c->s) * pow(TDM_ROPE_BASE, -2.0 * (double)i / (double)heads.size);
+            double angle =
+                (double)(t % c->s) * pow(TDM_ROPE_BASE, -2.0 * (double)i / (double)heads.size);
             float cosine = (float)cos(angle), sine = sign * (float)sin(angle);
             for (uint64_t head = 0; head < heads.q + heads.kv; head++) {
                 float *x = host_f32(c, 0) + t * columns + head * heads.size;
