@@ -14,12 +14,12 @@ static bool drops(const cuda_call *c)
 static tdm_cuda_weights_dropout dropout_of(const cuda_call *c)
 {
     tdm_heads heads = tdm_heads_of(&c->of);
-    return (tdm_cuda_weights_dropout){
-        .dropout = tdm_cuda_dropout_of(c->of.model->attention_dropout,
-                                       tdm_call_key(&c->of, "attention"), 0),
-        .first_sample = tdm_call_sample(&c->of, 0),
-        .all_heads = c->of.model->num_attention_heads,
-        .first_head = c->of.rank->tp * heads.q};
+    return (tdm_cuda_weights_dropout){.dropout =
+                                          tdm_cuda_dropout_of(c->of.model->attention_dropout,
+                                                              tdm_call_key(&c->of, "attention"), 0),
+                                      .first_sample = tdm_call_sample(&c->of, 0),
+                                      .all_heads = c->of.model->num_attention_heads,
+                                      .first_head = c->of.rank->tp * heads.q};
 }
 
 static float scale_of(const tdm_heads *heads)
@@ -76,12 +76,12 @@ tdm_code cuda_attention_backward(const cuda_call *c, tdm_error *err)
     a.lse = cuda_tensor(c, n - 3);
     void *dqkv = cuda_tensor(c, n - 1);
     return cuda_ok(c,
-                   tdm_cuda_attention_backward(
-                       c->stream, &a, c->gradient_type, cuda_tensor(c, n - 2), dqkv,
-                       cuda_at(c, dqkv, heads.q * heads.size),
-                       cuda_at(c, dqkv, (heads.q + heads.kv) * heads.size),
-                       (heads.q + 2 * heads.kv) * heads.size, sinks ? sinks->gradient : NULL,
-                       c->rank->scratch),
+                   tdm_cuda_attention_backward(c->stream, &a, c->gradient_type,
+                                               cuda_tensor(c, n - 2), dqkv,
+                                               cuda_at(c, dqkv, heads.q * heads.size),
+                                               cuda_at(c, dqkv, (heads.q + heads.kv) * heads.size),
+                                               (heads.q + 2 * heads.kv) * heads.size,
+                                               sinks ? sinks->gradient : NULL, c->rank->scratch),
                    err);
 }
 
@@ -89,8 +89,8 @@ tdm_code cuda_attention_backward(const cuda_call *c, tdm_error *err)
 
 /* Where the operands of a batch of products lie: of one sample, and of each group's j-th head. */
 typedef struct part {
-    uint64_t first;            /* token */
-    uint64_t scores, columns;  /* of scores: place; numbers from group to group */
+    uint64_t first;           /* token */
+    uint64_t scores, columns; /* of scores: place; numbers from group to group */
     uint64_t j;
 } part;
 
@@ -226,8 +226,8 @@ tdm_code cuda_context_dweights(const cuda_call *c, tdm_error *err)
 /* First to write the projections' gradient. */
 tdm_code cuda_context_dv(const cuda_call *c, tdm_error *err)
 {
-    tdm_code code = cuda_ok(
-        c, cudaMemsetAsync(cuda_tensor(c, 2), 0, c->of.tensors[2].bytes, c->stream), err);
+    tdm_code code =
+        cuda_ok(c, cudaMemsetAsync(cuda_tensor(c, 2), 0, c->of.tensors[2].bytes, c->stream), err);
     return code == TDM_OK ? multiply(c, context_dv, err) : code;
 }
 
@@ -268,9 +268,9 @@ tdm_code cuda_weights_dropout(const cuda_call *c, tdm_error *err)
 {
     tdm_cuda_weights_dropout dropout = dropout_of(c);
     return cuda_ok(c,
-                   tdm_cuda_weights_dropout_forward(
-                       c->stream, c->type, &dropout, cuda_tensor(c, 0), c->of.tokens / c->of.s,
-                       tdm_heads_of(&c->of).q, c->of.s, cuda_tensor(c, 1), cuda_tensor(c, 2)),
+                   tdm_cuda_weights_dropout_forward(c->stream, c->type, &dropout, cuda_tensor(c, 0),
+                                                    c->of.tokens / c->of.s, tdm_heads_of(&c->of).q,
+                                                    c->of.s, cuda_tensor(c, 1), cuda_tensor(c, 2)),
                    err);
 }
 

@@ -15,7 +15,7 @@ typedef struct blas_opaque *blas_object;        /* descriptors, layouts, prefere
 
 typedef enum blas_status { BLAS_SUCCESS = 0, BLAS_NOT_SUPPORTED = 15 } blas_status;
 typedef enum blas_type { BLAS_32F = 0, BLAS_16F = 2, BLAS_16BF = 14 } blas_type; /* cudaDataType */
-enum { BLAS_COMPUTE_32F = 68 };       /* cublasComputeType_t */
+enum { BLAS_COMPUTE_32F = 68 };        /* cublasComputeType_t */
 enum { BLAS_OP_N = 0, BLAS_OP_T = 1 }; /* cublasOperation_t */
 enum { BLAS_EPILOGUE_BIAS = 4 };       /* cublasLtEpilogue_t */
 enum {                                 /* cublasLtMatmulDescAttributes_t */

@@ -37,9 +37,8 @@ static const char *name_op(const cuda_call *c, char *text, size_t n_bytes)
 tdm_code cuda_ok(const cuda_call *c, cudaError_t error, tdm_error *err)
 {
     char text[256];
-    return error == cudaSuccess
-               ? TDM_OK
-               : cuda_rank_ok(c->rank, name_op(c, text, sizeof text), error, err);
+    return error == cudaSuccess ? TDM_OK
+                                : cuda_rank_ok(c->rank, name_op(c, text, sizeof text), error, err);
 }
 
 tdm_code cuda_blas_ok(const cuda_call *c, int status, tdm_error *err)
@@ -145,8 +144,7 @@ tdm_code tdm_cuda_check(const tdm_plan *plan, tdm_error *err)
         code = tdm_error_add(err, TDM_E_INVALID,
                              "training.grad_dtype: %s: the cuda device sums gradients in fp32 or "
                              "in training.dtype, %s",
-                             tdm_dtype_name(training->grad_dtype),
-                             tdm_dtype_name(training->dtype));
+                             tdm_dtype_name(training->grad_dtype), tdm_dtype_name(training->dtype));
     if (plan->model.attention == TDM_ATTENTION_FUSED && plan->model.kv_channels > MOST_HEAD_SIZE)
         code = tdm_error_add(err, TDM_E_INVALID,
                              "model.kv_channels: %" PRIu32 ": the cuda device's fused attention "

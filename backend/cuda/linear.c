@@ -42,8 +42,8 @@ tdm_code cuda_linear(const cuda_call *c, tdm_error *err)
                                                   .bias = apart ? NULL : bias},
                                   err);
     if (code == TDM_OK && bias && apart)
-        code = cuda_ok(
-            c, tdm_cuda_bias_fp32(c->stream, c->type, bias, m, n, cuda_tensor(c, 1)), err);
+        code =
+            cuda_ok(c, tdm_cuda_bias_fp32(c->stream, c->type, bias, m, n, cuda_tensor(c, 1)), err);
     return code;
 }
 

@@ -107,15 +107,13 @@ static int describe(const blas_lt_api *lt, const cuda_call *c, const cuda_produc
     int type = blas_type_of(c->type);
     int status = lt->MatmulDescCreate(&plan->desc, BLAS_COMPUTE_32F, BLAS_32F);
     if (status == BLAS_SUCCESS)
-        status =
-            lt->MatmulDescSetAttribute(plan->desc, BLAS_DESC_TRANSA, &first, sizeof first);
+        status = lt->MatmulDescSetAttribute(plan->desc, BLAS_DESC_TRANSA, &first, sizeof first);
     if (status == BLAS_SUCCESS)
-        status =
-            lt->MatmulDescSetAttribute(plan->desc, BLAS_DESC_TRANSB, &second, sizeof second);
+        status = lt->MatmulDescSetAttribute(plan->desc, BLAS_DESC_TRANSB, &second, sizeof second);
     if (status == BLAS_SUCCESS && p->bias) {
         uint32_t epilogue = BLAS_EPILOGUE_BIAS;
-        status = lt->MatmulDescSetAttribute(plan->desc, BLAS_DESC_EPILOGUE, &epilogue,
-                                            sizeof epilogue);
+        status =
+            lt->MatmulDescSetAttribute(plan->desc, BLAS_DESC_EPILOGUE, &epilogue, sizeof epilogue);
     }
     if (status == BLAS_SUCCESS)
         status = make_layout(lt, p, &p->a, p->m, p->k, type, &plan->a);
@@ -138,8 +136,8 @@ static int choose(const blas_lt_api *lt, blas_lt_handle handle, cuda_plan *plan)
     int status = lt->MatmulPreferenceCreate(&preference);
     if (status != BLAS_SUCCESS)
         return status;
-    status = lt->MatmulPreferenceSetAttribute(preference, BLAS_PREF_MAX_WORKSPACE_BYTES,
-                                              &workspace, sizeof workspace);
+    status = lt->MatmulPreferenceSetAttribute(preference, BLAS_PREF_MAX_WORKSPACE_BYTES, &workspace,
+                                              sizeof workspace);
     for (int i = 0; i < N_OPERANDS && status == BLAS_SUCCESS; i++)
         status = lt->MatmulPreferenceSetAttribute(preference, BLAS_PREF_MIN_ALIGNMENT_A_BYTES + i,
                                                   &alignments[i], sizeof alignments[i]);

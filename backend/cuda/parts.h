@@ -47,11 +47,11 @@ typedef struct cuda_tables {
     tdm_cuda_piece *all, *counted; /* [n_all], [n_counted] of the optimizer, and of the norm */
     uint32_t n_all, n_counted;
     uint64_t all_blocks, counted_blocks;
-    const void **pointers;           /* [n_pointers] operands of grouped products */
-    const uint32_t *first_pointer;   /* [n_ops] of an op; UINT32_MAX: it is none */
-    bool *filled;                    /* [n_ops] */
-    float *norm;                     /* sum of the gradient's squares on its way */
-    double *loss, *grad_norm;        /* [n_steps] */
+    const void **pointers;         /* [n_pointers] operands of grouped products */
+    const uint32_t *first_pointer; /* [n_ops] of an op; UINT32_MAX: it is none */
+    bool *filled;                  /* [n_ops] */
+    float *norm;                   /* sum of the gradient's squares on its way */
+    double *loss, *grad_norm;      /* [n_steps] */
 } cuda_tables;
 
 enum { CUDA_N_BASES = 5, CUDA_MOST_ALLOCATIONS = 24 };

@@ -24,12 +24,11 @@ tdm_code cuda_norm_backward(const cuda_call *c, tdm_error *err)
 {
     bool passes_by = c->of.op->n_refs == 4;
     return cuda_ok(c,
-                   tdm_cuda_norm_backward(c->stream, c->type, c->gradient_type, is_layer_norm(c),
-                                          TDM_NORM_EPSILON, cuda_tensor(c, 0), cuda_tensor(c, 1),
-                                          passes_by ? cuda_tensor(c, 2) : NULL,
-                                          c->of.weight->weight, c->of.residual, c->of.h,
-                                          cuda_tensor(c, passes_by ? 3 : 2), c->of.weight->gradient,
-                                          c->rank->scratch),
+                   tdm_cuda_norm_backward(
+                       c->stream, c->type, c->gradient_type, is_layer_norm(c), TDM_NORM_EPSILON,
+                       cuda_tensor(c, 0), cuda_tensor(c, 1), passes_by ? cuda_tensor(c, 2) : NULL,
+                       c->of.weight->weight, c->of.residual, c->of.h,
+                       cuda_tensor(c, passes_by ? 3 : 2), c->of.weight->gradient, c->rank->scratch),
                    err);
 }
 
@@ -156,10 +155,10 @@ tdm_code cuda_add_backward(const cuda_call *c, tdm_error *err)
 /* The second plus the first, in place. */
 tdm_code cuda_sum(const cuda_call *c, tdm_error *err)
 {
-    return cuda_ok(c,
-                   tdm_cuda_sum(c->stream, c->type, cuda_tensor(c, 0), cuda_numbers(c, 1),
-                                cuda_tensor(c, 1)),
-                   err);
+    return cuda_ok(
+        c,
+        tdm_cuda_sum(c->stream, c->type, cuda_tensor(c, 0), cuda_numbers(c, 1), cuda_tensor(c, 1)),
+        err);
 }
 
 /* ---- activation ---- */

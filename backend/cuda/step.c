@@ -18,10 +18,10 @@ static uint64_t first_word(const cuda_call *c)
 
 tdm_code cuda_loss_max(const cuda_call *c, tdm_error *err)
 {
-    return cuda_ok(
-        c,
-        tdm_cuda_loss_max(c->stream, cuda_tensor(c, 0), c->of.tokens, n_words(c), cuda_tensor(c, 1)),
-        err);
+    return cuda_ok(c,
+                   tdm_cuda_loss_max(c->stream, cuda_tensor(c, 0), c->of.tokens, n_words(c),
+                                     cuda_tensor(c, 1)),
+                   err);
 }
 
 /* Exponentials in place of the logits; their sum, and the target's logit, where it is here. */
@@ -140,7 +140,7 @@ tdm_code cuda_adam(const cuda_call *c, tdm_error *err)
                                           t->n_all, t->all_blocks),
                        err);
     if (code == TDM_OK)
-        code = cuda_ok(
-            c, cudaMemsetAsync(rank->gradients, 0, rank->gradients_bytes, c->stream), err);
+        code =
+            cuda_ok(c, cudaMemsetAsync(rank->gradients, 0, rank->gradients_bytes, c->stream), err);
     return code;
 }

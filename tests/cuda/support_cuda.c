@@ -7,9 +7,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -36,8 +34,8 @@ static tdm_code run(tdm_arena *arena, const cuda_setting *setting, tdm_exec_job 
         code = tdm_execute(arena, job, outcome->traces, NULL, err);
     close_transport(setting, &transport);
     const tdm_plan *plan = job->plan;
-    double tokens = (double)plan->micro_batch_size * plan->seq_length * plan->num_microbatches *
-                    plan->mesh.dp;
+    double tokens =
+        (double)plan->micro_batch_size * plan->seq_length * plan->num_microbatches * plan->mesh.dp;
     for (uint32_t i = 0; i < HOST_STEPS; i++) {
         outcome->loss[i] = 0;
         outcome->grad_norm[i] = tdm_cuda_grad_norms(cuda, 0)[i];
@@ -111,7 +109,6 @@ void cuda_compare(const char *what, const tdm_scenario *scenario, const cuda_set
         if (!(fabs(spread->loss[i] - alone.loss[i]) <= loss_tolerance * alone.loss[i]))
             fail_msg("%s: loss of step %d is %.9g, on one rank of the host device %.9g", what, i,
                      spread->loss[i], alone.loss[i]);
-    fprintf(stderr, "%s %llu kernels %ld s\n", what, (unsigned long long)cuda_double_n_kernels(), clock() / CLOCKS_PER_SEC);
     host_check_gradients(what, &book, gradient_tolerance);
     tdm_arena_free(&arena);
 }

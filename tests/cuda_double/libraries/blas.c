@@ -73,9 +73,10 @@ void double_set_number(int type, void *data, size_t i, float value)
         return;
     }
     memcpy(&bits, &value, sizeof bits);
-    half[i] = type == BLAS_16F                     ? float_to_half(value)
-              : (bits & 0x7fffffffu) > 0x7f800000u ? (uint16_t)(bits >> 16 | 0x40u)
-                                 : (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+    half[i] = type == BLAS_16F ? float_to_half(value)
+              : (bits & 0x7fffffffu) > 0x7f800000u
+                  ? (uint16_t)(bits >> 16 | 0x40u)
+                  : (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
 /* ---- products, column by column ---- */
@@ -111,8 +112,8 @@ static float *load(const operand *o, uint32_t i, uint64_t rows, uint64_t columns
     const char *first = o->data + (size_t)o->stride * i * bytes_of(o->type);
     for (uint64_t r = 0; r < rows; r++)
         for (uint64_t column = 0; column < columns; column++) {
-            uint64_t at = o->transposed ? r * (uint64_t)o->ld + column
-                                        : column * (uint64_t)o->ld + r;
+            uint64_t at =
+                o->transposed ? r * (uint64_t)o->ld + column : column * (uint64_t)o->ld + r;
             out[r * columns + column] = double_number(o->type, first, at);
         }
     return out;
