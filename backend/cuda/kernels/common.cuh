@@ -25,7 +25,7 @@ template <typename T, int N> struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N :
 
 template <typename T, int N> __device__ __forceinline__ void load(const T *from, float (&x)[N])
 {
-    const pack<T, N> p = *reinterpret_cast<const pack<T, N> *>(from);
+    const pack<T, N> p = *access_as<pack<T, N>>(from);
 #pragma unroll
     for (int i = 0; i < N; i++)
         x[i] = float(p.x[i]);
@@ -37,13 +37,13 @@ template <typename T, int N> __device__ __forceinline__ void store(T *to, const 
 #pragma unroll
     for (int i = 0; i < N; i++)
         p.x[i] = T(x[i]);
-    *reinterpret_cast<pack<T, N> *>(to) = p;
+    *access_as<pack<T, N>>(to) = p;
 }
 
 template <int N>
 __device__ __forceinline__ void load_mask(const unsigned char *from, unsigned char (&x)[N])
 {
-    const pack<unsigned char, N> p = *reinterpret_cast<const pack<unsigned char, N> *>(from);
+    const pack<unsigned char, N> p = *access_as<pack<unsigned char, N>>(from);
 #pragma unroll
     for (int i = 0; i < N; i++)
         x[i] = p.x[i];
@@ -56,7 +56,7 @@ __device__ __forceinline__ void store_mask(unsigned char *to, const unsigned cha
 #pragma unroll
     for (int i = 0; i < N; i++)
         p.x[i] = x[i];
-    *reinterpret_cast<pack<unsigned char, N> *>(to) = p;
+    *access_as<pack<unsigned char, N>>(to) = p;
 }
 
 /* The gradient of a parameter, of any type: only its additions branch on it. */

@@ -74,7 +74,7 @@ template <int N> static __device__ double squares_of(gradient_of g, part of)
     return sum;
 }
 
-/* Of all threads, in the first; parts [blockDim] in shared memory. */
+/* Of all threads, for the first; parts [blockDim] in shared memory. */
 static __device__ double block_total(double x, double *parts)
 {
     parts[threadIdx.x] = x;
@@ -83,7 +83,7 @@ static __device__ double block_total(double x, double *parts)
         if (threadIdx.x < n)
             parts[threadIdx.x] += parts[threadIdx.x + n];
     }
-    return parts[0];
+    return threadIdx.x == 0 ? parts[0] : 0;
 }
 
 static __global__ void squares_kernel(tdm_cuda_type type, const tdm_cuda_piece *pieces, uint32_t n,

@@ -94,9 +94,9 @@ __device__ __forceinline__ void store_rows(const float (&x)[D / 8][4], float upp
     for (int i = lane; i < 16 * (D / CHUNK); i += static_cast<int>(WARP)) {
         int r = i / (D / CHUNK), chunk = i % (D / CHUNK);
         if (first + static_cast<uint64_t>(r) < s)
-            *reinterpret_cast<uint4 *>(to + (first + static_cast<uint64_t>(r)) * step +
-                                       static_cast<uint64_t>(chunk) * CHUNK) =
-                *reinterpret_cast<const uint4 *>(chunk_at<T, D>(tile, row + r, chunk));
+            *access_as<uint4>(to + (first + static_cast<uint64_t>(r)) * step +
+                              static_cast<uint64_t>(chunk) * CHUNK) =
+                *access_as<uint4>(chunk_at<T, D>(tile, row + r, chunk));
     }
 }
 

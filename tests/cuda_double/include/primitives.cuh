@@ -83,6 +83,7 @@ static inline void load(uint32_t (&r)[4], const void *row, bool transposed)
 {
     uint32_t out[4];
     uint16_t copy[8];
+    cuda_double_aligned(row, 16);
     const uint16_t *from = static_cast<const uint16_t *>(row);
     for (int i = 0; i < 8; i++)
         copy[i] = from[i];
@@ -93,6 +94,18 @@ static inline void load(uint32_t (&r)[4], const void *row, bool transposed)
 }
 
 } // namespace cuda_double
+
+template <typename P> P *access_as(void *at)
+{
+    cuda_double_aligned(at, alignof(P));
+    return static_cast<P *>(at);
+}
+
+template <typename P> const P *access_as(const void *at)
+{
+    cuda_double_aligned(at, alignof(P));
+    return static_cast<const P *>(at);
+}
 
 template <typename T> uint32_t pair_of(float low, float high, T)
 {
@@ -119,6 +132,8 @@ static inline void load_matrices_transposed(uint32_t (&r)[4], const void *row)
 
 static inline void copy_16_later(void *to, const void *from, bool there)
 {
+    cuda_double_aligned(to, 16);
+    cuda_double_aligned(from, 16);
     cuda_double_copy_later(to, from, there);
 }
 

@@ -23,6 +23,17 @@ template <typename T> __device__ __forceinline__ T *shared_memory()
     return reinterpret_cast<T *>(tdm_block_bytes);
 }
 
+/* The bytes there as a P, to be accessed at once: the address is a multiple of P's alignment. */
+template <typename P> __device__ __forceinline__ P *access_as(void *at)
+{
+    return static_cast<P *>(at);
+}
+
+template <typename P> __device__ __forceinline__ const P *access_as(const void *at)
+{
+    return static_cast<const P *>(at);
+}
+
 /* Two numbers of 16 bits, the first in the low half. */
 __device__ __forceinline__ uint32_t pair_of(float low, float high, __nv_bfloat16)
 {
