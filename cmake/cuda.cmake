@@ -28,7 +28,7 @@ if(TANDEM_CUDA_FOUND)
     # is for all that come later.
     set(TANDEM_CUDA_CODE "sm_80,sm_90,sm_100,compute_80" CACHE STRING "What nvcc generates from compute_80")
     set(nvcc_flags -std=c++17 -O3 -lineinfo -gencode arch=compute_80,code=[${TANDEM_CUDA_CODE}]
-                   -Xcompiler -fno-exceptions,-fno-rtti,-Wall,-fPIC -I${PROJECT_SOURCE_DIR}/backend/cuda/kernels/ptx)
+                   -Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-Wall,-fPIC -I${PROJECT_SOURCE_DIR}/backend/cuda/kernels/ptx)
     file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/backend/cuda/kernels/*.cu)
     set(cuda_objects)
     foreach(source IN LISTS cuda_sources)

@@ -49,6 +49,7 @@ layers() {
         library["zlib.h"] = "^core/gzip\\."
         library["expat.h"] = "^core/xml\\."
         library["cuda_"] = "^backend/cuda/|^tests/(cuda_double/|test_cuda)"
+        library["new"] = library["tuple"] = library["ucontext.h"] = "^tests/cuda_double/"
         library["cmocka.h"] = "^tests/"
         # Which folders a folder may include from, itself aside.
         sees["core"] = " "

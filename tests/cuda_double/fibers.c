@@ -315,13 +315,12 @@ static void begin_lane(executor *e, uint32_t i, cuda_double_vector block)
 {
     const cuda_double_kernel *k = e->kernel;
     lane *l = &e->lanes[i];
-    l->place =
-        (cuda_double_place){.thread = {i % k->block.x, i / k->block.x % k->block.y,
-                                       i / k->block.x / k->block.y},
-                            .block = block,
-                            .block_size = k->block,
-                            .grid_size = k->grid,
-                            .shared = e->shared};
+    l->place = (cuda_double_place){
+        .thread = {i % k->block.x, i / k->block.x % k->block.y, i / k->block.x / k->block.y},
+        .block = block,
+        .block_size = k->block,
+        .grid_size = k->grid,
+        .shared = e->shared};
     l->state = RUNS;
     l->warp_epoch = 0;
     l->n_later = l->group = 0;
@@ -362,8 +361,7 @@ void run_kernel(operation *op, const cuda_double_kernel *kernel)
     uint32_t n = kernel->grid.x * kernel->grid.y * kernel->grid.z;
     for (uint32_t i = 0; i < n && !op->failed; i++) {
         uint32_t at = order_seed == 1 ? n - 1 - i : i;
-        run_block(e, (cuda_double_vector){at % kernel->grid.x,
-                                          at / kernel->grid.x % kernel->grid.y,
+        run_block(e, (cuda_double_vector){at % kernel->grid.x, at / kernel->grid.x % kernel->grid.y,
                                           at / kernel->grid.x / kernel->grid.y});
     }
     pthread_mutex_unlock(&e->mutex);

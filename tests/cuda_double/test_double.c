@@ -330,11 +330,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_order_by_event), TEST(test_order_by_host),   TEST(test_copies),
-        TEST(test_memory),         TEST(test_warp),            TEST(test_shared),
-        TEST(test_later),          TEST(test_outside),         TEST(test_unwritten),
-        TEST(test_unaligned),      TEST(test_missing_event),   TEST(test_missing_barrier),
-        TEST(test_blocks),         TEST(test_deadlock),        TEST(test_sticky),
+        TEST(test_order_by_event), TEST(test_order_by_host), TEST(test_copies),
+        TEST(test_memory),         TEST(test_warp),          TEST(test_shared),
+        TEST(test_later),          TEST(test_outside),       TEST(test_unwritten),
+        TEST(test_unaligned),      TEST(test_missing_event), TEST(test_missing_barrier),
+        TEST(test_blocks),         TEST(test_deadlock),      TEST(test_sticky),
         TEST(test_functions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

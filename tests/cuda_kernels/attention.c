@@ -317,10 +317,13 @@ static void test_attention_tensor_cores(void **state)
 {
     (void)state;
     static const attention_case cases[] = {
-        {1, 64, 2, 1, 64, false, false, false, false}, {1, 1, 1, 1, 64, false, true, false, false},
-        {2, 33, 2, 2, 64, true, false, false, false},  {1, 150, 2, 1, 64, false, true, true, false},
+        {1, 64, 2, 1, 64, false, false, false, false},
+        {1, 1, 1, 1, 64, false, true, false, false},
+        {2, 33, 2, 2, 64, true, false, false, false},
+        {1, 150, 2, 1, 64, false, true, true, false},
         {1, 128, 1, 1, 128, false, false, false, false},
-        {2, 77, 4, 2, 128, true, true, false, false},  {1, 200, 2, 2, 128, false, false, true, false},
+        {2, 77, 4, 2, 128, true, true, false, false},
+        {1, 200, 2, 2, 128, false, false, true, false},
     };
     set_seed(33);
     for (int type = 0; type < 2; type++)

@@ -79,8 +79,7 @@ struct copy_list {
 };
 
 /* Copies whole pieces of P, and returns the bytes that they are. */
-template <typename P>
-static __device__ uint64_t copy_pieces(const tdm_cuda_copy &c, uint64_t done)
+template <typename P> static __device__ uint64_t copy_pieces(const tdm_cuda_copy &c, uint64_t done)
 {
     const unsigned char *from = static_cast<const unsigned char *>(c.from);
     unsigned char *to = static_cast<unsigned char *>(c.to);

@@ -69,10 +69,10 @@ struct matrices {
             const matrices *m = static_cast<const matrices *>(arguments[l]);
             int g = l / 4, t = l % 4;
             for (int i = 0; i < 4; i++) {
-                uint32_t low = m->transposed ? at(arguments, i, 2 * t, g)
-                                             : at(arguments, i, g, 2 * t);
-                uint32_t high = m->transposed ? at(arguments, i, 2 * t + 1, g)
-                                              : at(arguments, i, g, 2 * t + 1);
+                uint32_t low =
+                    m->transposed ? at(arguments, i, 2 * t, g) : at(arguments, i, g, 2 * t);
+                uint32_t high =
+                    m->transposed ? at(arguments, i, 2 * t + 1, g) : at(arguments, i, g, 2 * t + 1);
                 m->r[i] = low | high << 16;
             }
         }
@@ -105,6 +105,13 @@ template <typename P> const P *access_as(const void *at)
 {
     cuda_double_aligned(at, alignof(P));
     return static_cast<const P *>(at);
+}
+
+template <typename W, int N> void store_words(void *to, const W (&x)[N])
+{
+    cuda_double_aligned(to, sizeof x);
+    for (int i = 0; i < N; i++)
+        static_cast<W *>(to)[i] = x[i];
 }
 
 template <typename T> uint32_t pair_of(float low, float high, T)
