@@ -35,9 +35,11 @@ extern "C" {
 /* Before the first call of the runtime: so many devices (default 1, at most 16; 0: as without a
  * GPU), with so much memory each (default and at most 4 GiB). */
 void cuda_double_devices(int count, size_t memory_bytes);
-/* Order of a block's threads: 0 ascending, 1 descending, otherwise shuffled by it. */
+/* Order of a block's threads: 0 ascending, 1 descending, otherwise shuffled by it. Default: that of
+ * the environment's CUDA_DOUBLE_ORDER, or 0. */
 void cuda_double_order(uint64_t seed);
-/* Looks for races between the threads of a kernel, too; slower. */
+/* Looks for races between the threads of a kernel, too; slower. Default: whether there is
+ * CUDA_DOUBLE_THREADS in the environment. */
 void cuda_double_check_threads(bool on);
 /* Faults since the last call, whose text goes to text (may be NULL); forgets them, and the error.
  */

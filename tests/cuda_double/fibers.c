@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { WARP = 32, STACK_BYTES = 128 * 1024, GUARD_BYTES = 4096, N_EXECUTORS = 4, POISON = 0xFF };
+enum { WARP = 32, GUARD_BYTES = 4096, N_EXECUTORS = 4, POISON = 0xFF };
 enum { MOST_LATER = 256 };
 
 typedef enum lane_state { RUNS, AT_BARRIER, AT_WARP, ENDED } lane_state;
@@ -52,17 +52,23 @@ struct executor {
 static executor executors[N_EXECUTORS];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static uint64_t order_seed;
+static bool order_set;
 static _Thread_local lane *current;
+_Thread_local uintptr_t cuda_double_stack_now;
 
 void cuda_double_order(uint64_t seed)
 {
     order_seed = seed;
+    order_set = true;
 }
 
 /* ---- room ---- */
 
 static void prepare(void)
 {
+    const char *seed = getenv("CUDA_DOUBLE_ORDER");
+    if (seed && !order_set)
+        cuda_double_order(strtoull(seed, NULL, 10));
     for (int i = 0; i < N_EXECUTORS; i++) {
         executor *e = &executors[i];
         pthread_mutex_init(&e->mutex, NULL);
@@ -100,6 +106,7 @@ static void switch_to(lane *l)
     executor *e = l->executor;
     current = l;
     e->op->lane = l;
+    cuda_double_stack_now = (uintptr_t)l->stack;
     cuda_double_switch(&e->stack_pointer, l->stack_pointer);
     e->op->lane = NULL;
     current = NULL;
@@ -160,8 +167,7 @@ bool lane_owns(const lane *l, const void *address)
     const char *at = address, *place = (const char *)&l->place;
     const cuda_double_kernel *k = l->executor->kernel;
     const char *closure = k->closure;
-    return (at >= l->stack && at < l->stack + STACK_BYTES) ||
-           (at >= place && at < place + sizeof l->place) ||
+    return (at >= place && at < place + sizeof l->place) ||
            (at >= closure && at < closure + k->closure_bytes);
 }
 
@@ -309,13 +315,12 @@ static void begin_lane(executor *e, uint32_t i, cuda_double_vector block)
 {
     const cuda_double_kernel *k = e->kernel;
     lane *l = &e->lanes[i];
-    l->place =
-        (cuda_double_place){.thread = {i % k->block.x, i / k->block.x % k->block.y,
-                                       i / k->block.x / k->block.y},
-                            .block = block,
-                            .block_size = k->block,
-                            .grid_size = k->grid,
-                            .shared = e->shared};
+    l->place = (cuda_double_place){
+        .thread = {i % k->block.x, i / k->block.x % k->block.y, i / k->block.x / k->block.y},
+        .block = block,
+        .block_size = k->block,
+        .grid_size = k->grid,
+        .shared = e->shared};
     l->state = RUNS;
     l->warp_epoch = 0;
     l->n_later = l->group = 0;
@@ -356,8 +361,7 @@ void run_kernel(operation *op, const cuda_double_kernel *kernel)
     uint32_t n = kernel->grid.x * kernel->grid.y * kernel->grid.z;
     for (uint32_t i = 0; i < n && !op->failed; i++) {
         uint32_t at = order_seed == 1 ? n - 1 - i : i;
-        run_block(e, (cuda_double_vector){at % kernel->grid.x,
-                                          at / kernel->grid.x % kernel->grid.y,
+        run_block(e, (cuda_double_vector){at % kernel->grid.x, at / kernel->grid.x % kernel->grid.y,
                                           at / kernel->grid.x / kernel->grid.y});
     }
     pthread_mutex_unlock(&e->mutex);

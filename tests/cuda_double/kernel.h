@@ -41,6 +41,8 @@ void cuda_double_warp(uint32_t mask, void *argument,
 /* Of four and eight bytes; returns the old value. */
 uint64_t cuda_double_atomic(void *at, size_t bytes, uint64_t operand,
                             uint64_t (*change)(uint64_t old, uint64_t operand));
+/* A fault if an address of the device, or in shared memory, is not a multiple of so many bytes. */
+void cuda_double_aligned(const void *at, size_t bytes);
 /* Copies 16 bytes, or clears them, as copies that arrive later do: at cuda_double_arrive. */
 void cuda_double_copy_later(void *to, const void *from, int there);
 void cuda_double_commit(void);

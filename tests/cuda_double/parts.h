@@ -80,7 +80,10 @@ bool fault_pending(void);
 
 /* ---- blocks: fibers.c ---- */
 
-enum { MOST_THREADS = 1024, MOST_SHARED = 227 * 1024 };
+enum { MOST_THREADS = 1024, MOST_SHARED = 227 * 1024, STACK_BYTES = 128 * 1024 };
+
+/* The stack of the fiber that runs, for a first look at an address. */
+extern _Thread_local uintptr_t cuda_double_stack_now;
 
 /* Who accessed something in a kernel. */
 typedef struct place_of_thread {

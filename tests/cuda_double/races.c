@@ -29,6 +29,11 @@ static struct {
     bool threads;
 } all = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
+__attribute__((constructor)) static void begin(void)
+{
+    all.threads = getenv("CUDA_DOUBLE_THREADS") != NULL;
+}
+
 static _Thread_local operation *now;
 static _Thread_local struct {
     allocation at[N_CACHED];
@@ -233,8 +238,10 @@ static void check_device(operation *op, const void *from, size_t bytes, bool wri
 
 void check_access(const void *from, size_t bytes, bool write, bool atomic)
 {
-    operation *op = now;
     size_t offset, limit;
+    if ((uintptr_t)from - cuda_double_stack_now < STACK_BYTES)
+        return;
+    operation *op = now;
     if (!op || bytes == 0 || (op->lane && lane_owns(op->lane, from)))
         return;
     if (is_device_address(from)) {
@@ -248,6 +255,16 @@ void check_access(const void *from, size_t bytes, bool write, bool atomic)
     } else {
         check_host(op, from, bytes, write);
     }
+}
+
+void cuda_double_aligned(const void *at, size_t bytes)
+{
+    operation *op = now;
+    size_t offset, limit;
+    if ((uintptr_t)at % bytes == 0 || !op || !op->lane)
+        return;
+    if (is_device_address(at) || lane_shares(op->lane, at, &offset, &limit))
+        forbid(op, "which is not aligned to that", at, bytes, false);
 }
 
 void cuda_double_touch(const void *from, size_t bytes, bool write)
@@ -280,10 +297,12 @@ uint64_t cuda_double_atomic(void *at, size_t bytes, uint64_t operand,
     void __tsan_unaligned_write##n(void *at);                                                      \
     void __tsan_read##n(void *at)                                                                  \
     {                                                                                              \
+        cuda_double_aligned(at, n);                                                                \
         check_access(at, n, false, false);                                                         \
     }                                                                                              \
     void __tsan_write##n(void *at)                                                                 \
     {                                                                                              \
+        cuda_double_aligned(at, n);                                                                \
         check_access(at, n, true, false);                                                          \
     }                                                                                              \
     void __tsan_unaligned_read##n(void *at)                                                        \

@@ -31,7 +31,7 @@ static void softmax_row(const double *scores, double scale, double sink, uint64_
 
 static void softmax(tdm_cuda_type type, uint64_t s, bool has_sinks)
 {
-    enum { SAMPLES = 2, HEADS = 3 };
+    enum { SAMPLES = 2, HEADS = 2 };
     const double scale = 0.25;
     uint64_t rows = SAMPLES * HEADS * s;
     array scores = random_array(type, rows * s, -8, 8), d = random_array(type, rows * s, -1, 1),
@@ -76,11 +76,11 @@ static void softmax(tdm_cuda_type type, uint64_t s, bool has_sinks)
 static void test_softmax(void **state)
 {
     (void)state;
-    static const uint64_t lengths[] = {1, 8, 33, 72, 300};
+    static const uint64_t lengths[] = {1, 8, 33, 72, 270};
     set_seed(31);
     for (int type = 0; type < N_TYPES; type++)
         for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++)
-            for (uint64_t variant = 0; variant < 4; variant++) {
+            for (uint64_t variant = 0; variant < (lengths[i] < 200 ? 4 : 1); variant++) {
                 set_shift(variant / 2);
                 softmax((tdm_cuda_type)type, lengths[i], variant % 2);
             }
@@ -291,7 +291,7 @@ static void attention(const attention_case *c, tdm_cuda_type type)
     expect_close(name, &t.dqkv, t.d_ref);
     if (c->has_sinks)
         expect_within("attention, sinks", &t.dsinks, t.dsinks_ref,
-                      type == TDM_CUDA_FP32 ? 1e-5 : 1e-2);
+                      type == TDM_CUDA_FP32 ? 1e-5 : 5e-2);
     drop_bytes(room);
     drop_tensors(&t);
 }
@@ -317,10 +317,13 @@ static void test_attention_tensor_cores(void **state)
 {
     (void)state;
     static const attention_case cases[] = {
-        {1, 64, 2, 1, 64, false, false, false, false}, {1, 1, 1, 1, 64, false, true, false, false},
-        {2, 33, 2, 2, 64, true, false, false, false},  {1, 150, 2, 1, 64, false, true, true, false},
+        {1, 64, 2, 1, 64, false, false, false, false},
+        {1, 1, 1, 1, 64, false, true, false, false},
+        {2, 33, 2, 2, 64, true, false, false, false},
+        {1, 150, 2, 1, 64, false, true, true, false},
         {1, 128, 1, 1, 128, false, false, false, false},
-        {2, 77, 4, 2, 128, true, true, false, false},  {1, 200, 2, 2, 128, false, false, true, false},
+        {2, 77, 4, 2, 128, true, true, false, false},
+        {1, 200, 2, 2, 128, false, false, true, false},
     };
     set_seed(33);
     for (int type = 0; type < 2; type++)

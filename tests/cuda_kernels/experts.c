@@ -26,8 +26,7 @@ static routing draw_routing(uint64_t tokens, uint32_t n_experts, uint32_t k, uin
     r.place = malloc(n * sizeof *r.place);
     for (uint64_t i = 0; i < n; i++) {
         int32_t first = (int32_t)draw_below(n_experts);
-        int32_t e = i % k == 0 ? first
-                               : (expert_of(r.choice[i - 1]) + 1) % (int32_t)n_experts;
+        int32_t e = i % k == 0 ? first : (expert_of(r.choice[i - 1]) + 1) % (int32_t)n_experts;
         r.choice[i] = draw_below(7) == 0 ? -1 - e : e;
     }
     uint32_t *sent = malloc(n_experts * sizeof *sent);
@@ -56,7 +55,8 @@ static void drop_routing(routing *r)
     free(r->place);
 }
 
-static const uint32_t routings[][3] = {{1, 2, 1}, {5, 4, 2}, {37, 8, 2}, {300, 33, 4}, {600, 128, 8}};
+static const uint32_t routings[][3] = {
+    {1, 2, 1}, {5, 4, 2}, {37, 8, 2}, {300, 33, 4}, {600, 128, 8}};
 enum { N_ROUTINGS = sizeof routings / sizeof routings[0] };
 
 /* ---- router ---- */

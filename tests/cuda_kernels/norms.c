@@ -31,8 +31,8 @@ static void norm_row_backward(bool layer, const double *x, const double *dy, con
         gradient[i] += dy[i] * normed;
         if (layer)
             gradient[n + i] += dy[i];
-        sum += dy[i] * weight[i] * scale;                 /* minus the mean's gradient */
-        product += dy[i] * weight[i] * (x[i] - mean);     /* the scale's gradient */
+        sum += dy[i] * weight[i] * scale;             /* minus the mean's gradient */
+        product += dy[i] * weight[i] * (x[i] - mean); /* the scale's gradient */
     }
     for (uint64_t i = 0; i < n; i++) {
         double by_scale = -scale * scale * scale / (double)n * (x[i] - mean);
@@ -114,12 +114,13 @@ static void norm(tdm_cuda_type type, bool layer, uint64_t rows, uint64_t columns
 static void test_norm(void **state)
 {
     (void)state;
-    static const uint64_t shapes[][2] = {{1, 8},   {3, 64},  {5, 33},    {40, 136},
+    static const uint64_t shapes[][2] = {{1, 8},    {3, 64},   {5, 33},    {40, 136},
                                          {7, 1000}, {2, 4104}, {2, 13000}, {530, 16}};
     set_seed(3);
     for (int type = 0; type < N_TYPES; type++)
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-            for (int variant = 0; variant < 4; variant++) {
+            for (int variant = 0; variant < (shapes[i][0] * shapes[i][1] < 8000 ? 4 : 2);
+                 variant++) {
                 set_shift(variant < 2 ? 0 : 1);
                 norm((tdm_cuda_type)type, variant % 2, shapes[i][0], shapes[i][1]);
             }
@@ -178,7 +179,8 @@ static void test_head_norm(void **state)
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
             for (int variant = 0; variant < 4; variant++) {
                 set_shift(variant < 2 ? 0 : 1);
-                head_norm((tdm_cuda_type)type, variant % 2, i == 0 ? 900 : 9, sizes[i]);
+                head_norm((tdm_cuda_type)type, variant % 2, i == 0 && variant == 0 ? 700 : 9,
+                          sizes[i]);
             }
     set_shift(0);
 }

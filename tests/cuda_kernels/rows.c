@@ -57,12 +57,12 @@ static void test_start(void **state)
     (void)state;
     enum { ROWS = 5, COLUMNS = 2 + 3 + 4, COUNT = ROWS * COLUMNS, FIRST = 7, N_MASTER = 20 };
     tdm_cuda_shape lies = {.row0 = 11,
-                            .columns = COLUMNS,
-                            .width = {2, 3, 4},
-                            .n_sections = 3,
-                            .part = 1,
-                            .n_parts = 2,
-                            .bound = 0.25};
+                           .columns = COLUMNS,
+                           .width = {2, 3, 4},
+                           .n_sections = 3,
+                           .part = 1,
+                           .n_parts = 2,
+                           .bound = 0.25};
     for (int type = 0; type < N_TYPES; type++) {
         array weight = new_array((tdm_cuda_type)type, COUNT),
               master = new_array(TDM_CUDA_FP32, N_MASTER);
@@ -359,8 +359,8 @@ static void lookup(tdm_cuda_type type, uint64_t s, uint64_t columns)
             sums[(uint64_t)row * columns + c] += dout.x[t * columns + c];
         }
     }
-    check(tdm_cuda_lookup(stream, type, device, s, tokens, table.data, FIRST, N, columns,
-                          out.data));
+    check(
+        tdm_cuda_lookup(stream, type, device, s, tokens, table.data, FIRST, N, columns, out.data));
     expect_within("lookup", &out, rows, 0);
     void *room = device_bytes(NULL, tdm_cuda_lookup_backward_workspace(tokens));
     check(tdm_cuda_lookup_backward(stream, type, gradient.type, device, s, tokens, dout.data, FIRST,
@@ -470,9 +470,9 @@ static void test_rope(void **state)
 }
 
 const struct CMUnitTest row_tests[] = {
-    cmocka_unit_test(test_words),   cmocka_unit_test(test_start),    cmocka_unit_test(test_add),
-    cmocka_unit_test(test_dropout), cmocka_unit_test(test_cast),     cmocka_unit_test(test_fill),
+    cmocka_unit_test(test_words),      cmocka_unit_test(test_start), cmocka_unit_test(test_add),
+    cmocka_unit_test(test_dropout),    cmocka_unit_test(test_cast),  cmocka_unit_test(test_fill),
     cmocka_unit_test(test_activation), cmocka_unit_test(test_bias),  cmocka_unit_test(test_lookup),
-    cmocka_unit_test(test_position), cmocka_unit_test(test_rope),
+    cmocka_unit_test(test_position),   cmocka_unit_test(test_rope),
 };
 const size_t n_row_tests = sizeof row_tests / sizeof row_tests[0];

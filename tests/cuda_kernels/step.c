@@ -61,8 +61,8 @@ static void loss(tdm_cuda_type type, uint64_t s, uint64_t n)
     }
     double expected = 0.5, before = 0.5, total;
     for (uint64_t t = 0; t < tokens; t++)
-        expected += reference_loss(h, t, n, (uint64_t)words[t / s * (s + 1) + t % s + 1],
-                                   (double)scale);
+        expected +=
+            reference_loss(h, t, n, (uint64_t)words[t / s * (s + 1) + t % s + 1], (double)scale);
     double *sum = device_bytes(&before, sizeof before);
     all_reduce(&h[0].max, &h[1].max, true);
     for (int i = 0; i < 2; i++)

@@ -58,8 +58,7 @@ cudaError_t tdm_cuda_attention_forward(cudaStream_t stream, const tdm_cuda_atten
     if (!is_valid(a))
         return cudaErrorInvalidValue;
     bool tiled = takes_tiles(a, 0);
-    return by_type(a->type,
-                   [&](auto zero) { return forward<decltype(zero)>(stream, a, tiled); });
+    return by_type(a->type, [&](auto zero) { return forward<decltype(zero)>(stream, a, tiled); });
 }
 
 /* A warp for a row: delta [tokens][heads], and of each row what its sink has of its gradient. */

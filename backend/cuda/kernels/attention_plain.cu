@@ -58,8 +58,7 @@ __global__ void plain_kernel(attention_of<T> a, uint64_t rows, T *o, float *lse)
         float most = a.sink(row.head), sum = a.sinks ? 1 : 0, out[PER_LANE] = {};
         for (uint64_t j0 = 0; j0 <= row.i; j0 += WARP) {
             uint64_t j = j0 + lane;
-            float score =
-                j <= row.i ? a.scale * dot(q, k + j * a.qk_step, a.size) : -INFINITY;
+            float score = j <= row.i ? a.scale * dot(q, k + j * a.qk_step, a.size) : -INFINITY;
             float largest = fmaxf(most, warp_max(score)), shrink = expf(most - largest);
             float weight = expf(score - largest);
             most = largest;

@@ -122,8 +122,7 @@ __global__ void __launch_bounds__(TILE_THREADS)
         if (threadIdx.x % 4 == 0 && i < a.s)
             lse[(first + i) * a.heads + head] = log_sum[half];
     }
-    store_rows<T, D>(out, factor[0], factor[1], q, warp_row,
-                     o + (first * a.heads + head) * a.size,
+    store_rows<T, D>(out, factor[0], factor[1], q, warp_row, o + (first * a.heads + head) * a.size,
                      static_cast<uint64_t>(a.heads) * a.size,
                      tile * ROWS + static_cast<uint64_t>(warp_row), a.s);
 }

@@ -105,7 +105,8 @@ __global__ void __launch_bounds__(TILE_THREADS)
     int warp_row = static_cast<int>(threadIdx.x / WARP * 16),
         row = warp_row + static_cast<int>(threadIdx.x % WARP / 4),
         column = 2 * static_cast<int>(threadIdx.x % 4);
-    uint64_t rows[2] = {query0 + static_cast<uint64_t>(row), query0 + static_cast<uint64_t>(row + 8)};
+    uint64_t rows[2] = {query0 + static_cast<uint64_t>(row),
+                        query0 + static_cast<uint64_t>(row + 8)};
     query_numbers queries[2] = {numbers_of(a, first, rows[0], head),
                                 numbers_of(a, first, rows[1], head)};
     float out[D / 8][4] = {};

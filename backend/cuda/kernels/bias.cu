@@ -65,7 +65,8 @@ static uint64_t runs_of(uint64_t n_groups)
     return n_groups < RUNS ? RUNS / n_groups : 1;
 }
 
-/* Block (x, y, z): N columns for each lane, a run of rows, a group; partial [groups][runs][columns].
+/* Block (x, y, z): N columns for each lane, a run of rows, a group; partial
+ * [groups][runs][columns].
  */
 template <typename T, int N>
 __global__ void bias_backward_kernel(const T *dy, const uint32_t *counts, uint64_t rows,
@@ -87,7 +88,7 @@ __global__ void bias_backward_kernel(const T *dy, const uint32_t *counts, uint64
         for (int i = 0; i < N; i++)
             sum[i] += x[i];
     }
-    store<float, N>(room + (warp * WARP + lane) * N, sum);
+    store_near<N>(room + (warp * WARP + lane) * N, sum);
     __syncthreads();
     if (warp > 0 || column >= columns)
         return;

@@ -25,25 +25,46 @@ template <typename T, int N> struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N :
 
 template <typename T, int N> __device__ __forceinline__ void load(const T *from, float (&x)[N])
 {
-    const pack<T, N> p = *reinterpret_cast<const pack<T, N> *>(from);
+    const pack<T, N> p = *access_as<pack<T, N>>(from);
 #pragma unroll
     for (int i = 0; i < N; i++)
         x[i] = float(p.x[i]);
 }
 
+/* To the device's memory. */
 template <typename T, int N> __device__ __forceinline__ void store(T *to, const float (&x)[N])
 {
-    pack<T, N> p;
+    if constexpr (N == 1) {
+        *to = T(x[0]);
+    } else if constexpr (sizeof(T) == sizeof(float)) {
+#pragma unroll
+        for (int i = 0; i < N; i += 4) {
+            const float words[4] = {x[i], x[i + 1], x[i + 2], x[i + 3]};
+            store_words(to + i, words);
+        }
+    } else {
+        uint32_t words[N / 2];
+#pragma unroll
+        for (int i = 0; i < N / 2; i++)
+            words[i] = pair_of(x[2 * i], x[2 * i + 1], T());
+        store_words(to, words);
+    }
+}
+
+/* To shared memory, or to whichever of both. */
+template <int N> __device__ __forceinline__ void store_near(float *to, const float (&x)[N])
+{
+    pack<float, N> p;
 #pragma unroll
     for (int i = 0; i < N; i++)
-        p.x[i] = T(x[i]);
-    *reinterpret_cast<pack<T, N> *>(to) = p;
+        p.x[i] = x[i];
+    *access_as<pack<float, N>>(to) = p;
 }
 
 template <int N>
 __device__ __forceinline__ void load_mask(const unsigned char *from, unsigned char (&x)[N])
 {
-    const pack<unsigned char, N> p = *reinterpret_cast<const pack<unsigned char, N> *>(from);
+    const pack<unsigned char, N> p = *access_as<pack<unsigned char, N>>(from);
 #pragma unroll
     for (int i = 0; i < N; i++)
         x[i] = p.x[i];
@@ -56,7 +77,7 @@ __device__ __forceinline__ void store_mask(unsigned char *to, const unsigned cha
 #pragma unroll
     for (int i = 0; i < N; i++)
         p.x[i] = x[i];
-    *reinterpret_cast<pack<unsigned char, N> *>(to) = p;
+    *access_as<pack<unsigned char, N>>(to) = p;
 }
 
 /* The gradient of a parameter, of any type: only its additions branch on it. */
@@ -65,8 +86,7 @@ struct gradient_of {
     tdm_cuda_type type;
 };
 
-template <typename G, int N>
-__device__ __forceinline__ void add_as(G *to, const float (&x)[N])
+template <typename G, int N> __device__ __forceinline__ void add_as(G *to, const float (&x)[N])
 {
     float sum[N];
     load<G, N>(to, sum);
@@ -91,6 +111,17 @@ __device__ __forceinline__ void add(gradient_of g, uint64_t at, float x)
 {
     const float one[1] = {x};
     add<1>(g, at, one);
+}
+
+/* The same to sums in shared memory, or in a workspace; nobody else adds to them meanwhile. */
+template <int N> __device__ __forceinline__ void add_near(float *sums, const float (&x)[N])
+{
+    float sum[N];
+    load<float, N>(sums, sum);
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        sum[i] += x[i];
+    store_near<N>(sums, sum);
 }
 
 /* ---- sums ---- */
@@ -130,8 +161,7 @@ __device__ __forceinline__ float block_max(float x, float *room)
     if (threadIdx.x % WARP == 0)
         room[threadIdx.x / WARP] = x;
     __syncthreads();
-    return warp_max(threadIdx.x % WARP < blockDim.x / WARP ? room[threadIdx.x % WARP]
-                                                           : -INFINITY);
+    return warp_max(threadIdx.x % WARP < blockDim.x / WARP ? room[threadIdx.x % WARP] : -INFINITY);
 }
 
 /* Place of a thread among all of a one-dimensional grid, and how many there are. */

@@ -46,8 +46,9 @@ static __device__ uint64_t global_place(const tdm_cuda_shape &shape, uint64_t lo
 }
 
 template <typename T>
-__global__ void start_kernel(tdm_cuda_shape shape, uint64_t key, uint64_t count, T *weight,
-                             uint64_t first, uint64_t n_master, float *master)
+__global__ void start_kernel(const __grid_constant__ tdm_cuda_shape shape, uint64_t key,
+                             uint64_t count, T *weight, uint64_t first, uint64_t n_master,
+                             float *master)
 {
     for (uint64_t i = grid_thread(); i < count; i += grid_threads()) {
         float x = i < shape.n_start ? shape.start : 0;

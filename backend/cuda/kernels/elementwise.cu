@@ -178,7 +178,7 @@ static __global__ void fill_kernel(uint32_t word, unsigned char *to, uint64_t by
 {
     uint64_t n_wide = wide ? bytes / 16 : 0;
     for (uint64_t i = grid_thread(); i < n_wide; i += grid_threads())
-        reinterpret_cast<uint4 *>(to)[i] = uint4{word, word, word, word};
+        *access_as<uint4>(to + 16 * i) = uint4{word, word, word, word};
     for (uint64_t i = 16 * n_wide + grid_thread(); i < bytes; i += grid_threads())
         to[i] = byte_of(word, i);
 }
@@ -200,7 +200,7 @@ static __global__ void find_other_kernel(uint32_t word, const unsigned char *byt
 {
     uint64_t n_wide = wide ? n / 16 : 0;
     for (uint64_t i = grid_thread(); i < n_wide; i += grid_threads()) {
-        uint4 x = reinterpret_cast<const uint4 *>(bytes)[i];
+        uint4 x = *access_as<uint4>(bytes + 16 * i);
         if (x.x == word && x.y == word && x.z == word && x.w == word)
             continue;
         uint64_t at = 16 * i;

@@ -122,9 +122,9 @@ static __device__ void head_backward(const head_rows &h, const T *x, const T *we
             gain[i] = g[i] * normed;
             v[i] = m.scale * (g[i] * w[i] - sum - normed * product);
         }
-        add_as<float, N>(sums + c, gain);
+        add_near<N>(sums + c, gain);
         if (h.layer)
-            add_as<float, N>(sums + h.size + c, g);
+            add_near<N>(sums + h.size + c, g);
         store<T, N>(d + c, v);
     }
 }

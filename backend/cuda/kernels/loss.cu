@@ -16,8 +16,7 @@ struct targets {
     }
 };
 
-template <int N>
-__global__ void loss_max_kernel(const float *logits, uint64_t n, float *max)
+template <int N> __global__ void loss_max_kernel(const float *logits, uint64_t n, float *max)
 {
     const float *row = logits + blockIdx.x * n;
     float most = -INFINITY, x[N];
@@ -33,8 +32,7 @@ __global__ void loss_max_kernel(const float *logits, uint64_t n, float *max)
 }
 
 /* Calls f with how many numbers an access of a row of fp32 may take. */
-template <typename F, typename... P>
-static cudaError_t by_row(uint64_t n, F f, P... pointers)
+template <typename F, typename... P> static cudaError_t by_row(uint64_t n, F f, P... pointers)
 {
     if (aligned(16, n * sizeof(float), pointers...))
         return f(constant<4>());

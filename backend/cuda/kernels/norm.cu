@@ -73,12 +73,6 @@ cudaError_t tdm_cuda_norm(cudaStream_t stream, tdm_cuda_type type, bool layer, f
 
 /* ---- backward ---- */
 
-/* Adds to sums in shared memory, or in the workspace; nobody else adds to the same. */
-template <int N> static __device__ void add_to(float *sums, const float (&x)[N])
-{
-    add_as<float, N>(sums, x);
-}
-
 /* What the gradient of a row needs: mean of g = dy gain, and of g times the normed row. */
 struct row_means {
     moments m;
@@ -122,14 +116,13 @@ __global__ void norm_backward_kernel(bool layer, float epsilon, const T *dy, con
     float *mine = partial + blockIdx.x * n_sums, *sums = in_shared ? room + WARP : mine;
     const float zeros[N] = {};
     for (uint64_t c = threadIdx.x * N; c < columns; c += blockDim.x * N) {
-        store<float, N>(sums + c, zeros);
+        store_near<N>(sums + c, zeros);
         if (layer)
-            store<float, N>(sums + columns + c, zeros);
+            store_near<N>(sums + columns + c, zeros);
     }
     for (uint64_t r = blockIdx.x; r < rows; r += gridDim.x) {
         uint64_t at = r * columns;
-        row_means means =
-            means_of<T, N>(layer, epsilon, dy + at, x + at, weight, columns, room);
+        row_means means = means_of<T, N>(layer, epsilon, dy + at, x + at, weight, columns, room);
         for (uint64_t c = threadIdx.x * N; c < columns; c += blockDim.x * N) {
             float v[N], d[N], w[N], gain[N];
             load<T, N>(x + at + c, v);
@@ -141,9 +134,9 @@ __global__ void norm_backward_kernel(bool layer, float epsilon, const T *dy, con
                 gain[i] = d[i] * normed;
                 v[i] = means.m.scale * (d[i] * w[i] - means.g - normed * means.product);
             }
-            add_to<N>(sums + c, gain);
+            add_near<N>(sums + c, gain);
             if (layer)
-                add_to<N>(sums + columns + c, d);
+                add_near<N>(sums + columns + c, d);
             if (beside) {
                 load<T, N>(beside + at + c, w);
 #pragma unroll

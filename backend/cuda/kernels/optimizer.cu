@@ -17,8 +17,7 @@ uint64_t tdm_cuda_pieces_number(tdm_cuda_piece *pieces, uint32_t n)
 }
 
 /* The piece that a block is of: the last that begins at or before it. */
-static __device__ const tdm_cuda_piece &piece_of(const tdm_cuda_piece *pieces, uint32_t n,
-                                                 uint64_t block)
+static __device__ tdm_cuda_piece piece_of(const tdm_cuda_piece *pieces, uint32_t n, uint64_t block)
 {
     uint32_t low = 0, high = n;
     while (high - low > 1) {
@@ -42,8 +41,7 @@ static __device__ part part_of(const tdm_cuda_piece &p, uint64_t block)
     return {first, end < p.count ? end : p.count};
 }
 
-template <int N>
-static __device__ void load_gradient(gradient_of g, uint64_t at, float (&x)[N])
+template <int N> static __device__ void load_gradient(gradient_of g, uint64_t at, float (&x)[N])
 {
     if (g.type == TDM_CUDA_FP32)
         load<float, N>(static_cast<const float *>(g.data) + at, x);
@@ -74,7 +72,7 @@ template <int N> static __device__ double squares_of(gradient_of g, part of)
     return sum;
 }
 
-/* Of all threads, in the first; parts [blockDim] in shared memory. */
+/* Of all threads, for the first; parts [blockDim] in shared memory. */
 static __device__ double block_total(double x, double *parts)
 {
     parts[threadIdx.x] = x;
@@ -83,7 +81,7 @@ static __device__ double block_total(double x, double *parts)
         if (threadIdx.x < n)
             parts[threadIdx.x] += parts[threadIdx.x + n];
     }
-    return parts[0];
+    return threadIdx.x == 0 ? parts[0] : 0;
 }
 
 static __global__ void squares_kernel(tdm_cuda_type type, const tdm_cuda_piece *pieces, uint32_t n,
@@ -91,7 +89,7 @@ static __global__ void squares_kernel(tdm_cuda_type type, const tdm_cuda_piece *
 {
     double sum = 0;
     for (uint64_t block = blockIdx.x; block < n_blocks; block += gridDim.x) {
-        const tdm_cuda_piece &p = piece_of(pieces, n, block);
+        const tdm_cuda_piece p = piece_of(pieces, n, block);
         part of = part_of(p, block);
         gradient_of g = {p.gradient, type};
         uint64_t tail = is_aligned(p.gradient) ? of.first + (of.end - of.first) / 4 * 4 : of.first;
@@ -182,7 +180,7 @@ __global__ void adam_kernel(adam_numbers a, tdm_cuda_type gradient_type,
             *a.norm = norm;
     }
     for (uint64_t block = blockIdx.x; block < n_blocks; block += gridDim.x) {
-        const tdm_cuda_piece &p = piece_of(pieces, n, block);
+        const tdm_cuda_piece p = piece_of(pieces, n, block);
         part of = part_of(p, block);
         bool wide = is_aligned(p.weight) && is_aligned(p.master) && is_aligned(p.gradient) &&
                     is_aligned(p.first_moment) && is_aligned(p.second_moment);

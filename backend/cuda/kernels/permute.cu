@@ -131,7 +131,8 @@ __global__ void sort_kernel(bool back, const T *in, const uint32_t *counts, uint
                             T *out)
 {
     uint32_t n = n_senders * n_local;
-    uint32_t *room = shared_memory<uint32_t>(), *by_expert = room + WARP, *by_sender = by_expert + n;
+    uint32_t *room = shared_memory<uint32_t>(), *by_expert = room + WARP,
+             *by_sender = by_expert + n;
     for (uint32_t i = threadIdx.x; i < n; i += blockDim.x) {
         by_sender[i] = counts[i / n_local * step + i % n_local];
         by_expert[i] = counts[i % n_senders * step + i / n_senders];

@@ -79,8 +79,7 @@ struct copy_list {
 };
 
 /* Copies whole pieces of P, and returns the bytes that they are. */
-template <typename P>
-static __device__ uint64_t copy_pieces(const tdm_cuda_copy &c, uint64_t done)
+template <typename P> static __device__ uint64_t copy_pieces(const tdm_cuda_copy &c, uint64_t done)
 {
     const unsigned char *from = static_cast<const unsigned char *>(c.from);
     unsigned char *to = static_cast<unsigned char *>(c.to);
@@ -88,7 +87,7 @@ static __device__ uint64_t copy_pieces(const tdm_cuda_copy &c, uint64_t done)
         return done;
     uint64_t n = (c.bytes - done) / sizeof(P);
     for (uint64_t i = grid_thread(); i < n; i += grid_threads())
-        reinterpret_cast<P *>(to + done)[i] = reinterpret_cast<const P *>(from + done)[i];
+        *access_as<P>(to + done + i * sizeof(P)) = *access_as<P>(from + done + i * sizeof(P));
     return done + n * sizeof(P);
 }
 

@@ -42,8 +42,8 @@ __device__ __forceinline__ void by_rows(float (&out)[N][4], T *a, int row, T *b)
 #pragma unroll
         for (int n = 0; n < N / 2; n++) {
             uint32_t of_b[4];
-            load_matrices(of_b, chunk_at<T, D>(b, 16 * n + lane / 16 * 8 + lane % 8,
-                                               2 * k + lane / 8 % 2));
+            load_matrices(
+                of_b, chunk_at<T, D>(b, 16 * n + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2));
             const uint32_t left[2] = {of_b[0], of_b[1]}, right[2] = {of_b[2], of_b[3]};
             mma_16x8x16(out[2 * n], of_a, left, T());
             mma_16x8x16(out[2 * n + 1], of_a, right, T());
@@ -94,9 +94,9 @@ __device__ __forceinline__ void store_rows(const float (&x)[D / 8][4], float upp
     for (int i = lane; i < 16 * (D / CHUNK); i += static_cast<int>(WARP)) {
         int r = i / (D / CHUNK), chunk = i % (D / CHUNK);
         if (first + static_cast<uint64_t>(r) < s)
-            *reinterpret_cast<uint4 *>(to + (first + static_cast<uint64_t>(r)) * step +
-                                       static_cast<uint64_t>(chunk) * CHUNK) =
-                *reinterpret_cast<const uint4 *>(chunk_at<T, D>(tile, row + r, chunk));
+            *access_as<uint4>(to + (first + static_cast<uint64_t>(r)) * step +
+                              static_cast<uint64_t>(chunk) * CHUNK) =
+                *access_as<uint4>(chunk_at<T, D>(tile, row + r, chunk));
     }
 }
 

@@ -69,10 +69,10 @@ struct matrices {
             const matrices *m = static_cast<const matrices *>(arguments[l]);
             int g = l / 4, t = l % 4;
             for (int i = 0; i < 4; i++) {
-                uint32_t low = m->transposed ? at(arguments, i, 2 * t, g)
-                                             : at(arguments, i, g, 2 * t);
-                uint32_t high = m->transposed ? at(arguments, i, 2 * t + 1, g)
-                                              : at(arguments, i, g, 2 * t + 1);
+                uint32_t low =
+                    m->transposed ? at(arguments, i, 2 * t, g) : at(arguments, i, g, 2 * t);
+                uint32_t high =
+                    m->transposed ? at(arguments, i, 2 * t + 1, g) : at(arguments, i, g, 2 * t + 1);
                 m->r[i] = low | high << 16;
             }
         }
@@ -83,6 +83,7 @@ static inline void load(uint32_t (&r)[4], const void *row, bool transposed)
 {
     uint32_t out[4];
     uint16_t copy[8];
+    cuda_double_aligned(row, 16);
     const uint16_t *from = static_cast<const uint16_t *>(row);
     for (int i = 0; i < 8; i++)
         copy[i] = from[i];
@@ -93,6 +94,25 @@ static inline void load(uint32_t (&r)[4], const void *row, bool transposed)
 }
 
 } // namespace cuda_double
+
+template <typename P> P *access_as(void *at)
+{
+    cuda_double_aligned(at, alignof(P));
+    return static_cast<P *>(at);
+}
+
+template <typename P> const P *access_as(const void *at)
+{
+    cuda_double_aligned(at, alignof(P));
+    return static_cast<const P *>(at);
+}
+
+template <typename W, int N> void store_words(void *to, const W (&x)[N])
+{
+    cuda_double_aligned(to, sizeof x);
+    for (int i = 0; i < N; i++)
+        static_cast<W *>(to)[i] = x[i];
+}
 
 template <typename T> uint32_t pair_of(float low, float high, T)
 {
@@ -119,6 +139,8 @@ static inline void load_matrices_transposed(uint32_t (&r)[4], const void *row)
 
 static inline void copy_16_later(void *to, const void *from, bool there)
 {
+    cuda_double_aligned(to, 16);
+    cuda_double_aligned(from, 16);
     cuda_double_copy_later(to, from, there);
 }
 

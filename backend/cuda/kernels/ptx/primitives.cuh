@@ -23,6 +23,40 @@ template <typename T> __device__ __forceinline__ T *shared_memory()
     return reinterpret_cast<T *>(tdm_block_bytes);
 }
 
+/* The bytes there as a P, to be accessed at once: the address is a multiple of P's alignment. */
+template <typename P> __device__ __forceinline__ P *access_as(void *at)
+{
+    return static_cast<P *>(at);
+}
+
+template <typename P> __device__ __forceinline__ const P *access_as(const void *at)
+{
+    return static_cast<const P *>(at);
+}
+
+/* To the device's memory, at once: compilers split the store of a struct that was put together from
+ * numbers. The address is a multiple of what is stored. */
+__device__ __forceinline__ void store_words(void *to, const float (&x)[4])
+{
+    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+                 "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3])
+                 : "memory");
+}
+
+__device__ __forceinline__ void store_words(void *to, const uint32_t (&x)[4])
+{
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+                 "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
+                 : "memory");
+}
+
+__device__ __forceinline__ void store_words(void *to, const uint32_t (&x)[2])
+{
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "r"(x[0]),
+                 "r"(x[1])
+                 : "memory");
+}
+
 /* Two numbers of 16 bits, the first in the low half. */
 __device__ __forceinline__ uint32_t pair_of(float low, float high, __nv_bfloat16)
 {
