@@ -35,15 +35,15 @@ typedef struct cuda_blas {
 /* What lies on the GPU for a rank's whole run: tables.c. Routes are those of the rank's own expert
  * layers: row (layer, microbatch) is row_of_layer[layer] * num_microbatches + microbatch. */
 typedef struct cuda_tables {
-    int32_t *words;               /* [microbatch][sample][s + 1] of the step */
-    const uint32_t *row_of_layer; /* [num_layers]; UINT32_MAX: none of this rank's */
-    int32_t *choices;             /* [row][shard][k] planned */
-    uint32_t *places;             /* [row][shard][k] of a pair among those that are sent */
-    uint32_t *sent;               /* [row][n_experts] rows that this rank sends */
-    uint32_t *counts;             /* [row][n_senders][n_local] rows that come from each sender */
-    uint32_t *received;           /* [row][n_local] from all together */
-    const uint32_t *expected;     /* the same, in this process's memory */
-    float *rope;                  /* [s][size / 2][2] */
+    int32_t *words;                /* [microbatch][sample][s + 1] of the step */
+    const uint32_t *row_of_layer;  /* [num_layers]; UINT32_MAX: none of this rank's */
+    int32_t *choices;              /* [row][shard][k] planned */
+    uint32_t *places;              /* [row][shard][k] of a pair among those that are sent */
+    uint32_t *sent;                /* [row][n_experts] rows that this rank sends */
+    uint32_t *counts;              /* [row][n_senders][n_local] rows that come from each sender */
+    uint32_t *received;            /* [row][n_local] from all together */
+    const uint32_t *expected;      /* the same, in this process's memory */
+    float *rope;                   /* [s][size / 2][2] */
     tdm_cuda_piece *all, *counted; /* [n_all], [n_counted] of the optimizer, and of the norm */
     uint32_t n_all, n_counted;
     uint64_t all_blocks, counted_blocks;

@@ -35,8 +35,7 @@ static __device__ void find_begins(const uint32_t *counts, const uint32_t *sent,
 }
 
 static __global__ void place_kernel(const int32_t *choice, uint64_t pairs, uint32_t n_experts,
-                                    const uint32_t *counts, const uint32_t *sent,
-                                    uint32_t *places)
+                                    const uint32_t *counts, const uint32_t *sent, uint32_t *places)
 {
     uint32_t *room = shared_memory<uint32_t>(), *next = room + WARP; /* [n_experts] */
     find_begins(counts, sent, n_experts, next, room);
