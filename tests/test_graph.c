@@ -228,19 +228,20 @@ static void every_topology(void **state)
     for (struct dirent *file; (file = readdir(folder));) {
         if (!strstr(file->d_name, ".yaml"))
             continue;
-        tdm_graph graph;
+        tdm_topology_file read;
         tdm_error *err = TDM_ALLOC(&arena, tdm_error, 1);
         const char *path =
             tdm_arena_printf(&arena, TANDEM_SOURCE_ROOT "/topologies/%s", file->d_name);
-        if (tdm_topology_load_graph(&arena, TANDEM_SOURCE_ROOT, path, &graph, err) != TDM_OK)
+        if (tdm_topology_read(&arena, TANDEM_SOURCE_ROOT, path, NULL, &read, err) != TDM_OK)
             fail_msg("%s", err->text);
+        const tdm_graph graph = read.graph;
         for (uint32_t v = 0; v < graph.n_vertices; v++)
             for (uint32_t w = 0; w < v; w++)
                 assert_string_not_equal(graph.vertices[v].name, graph.vertices[w].name);
         for (uint32_t e = 0; e < graph.n_edges; e++)
             assert_ptr_equal(edge_named(&graph, graph.edges[e].name), &graph.edges[e]);
         for (uint32_t g = 0; g < graph.n_gpus; g++)
-            assert_true(graph.vertices[graph.gpus[g]].sm >= 70); /* its device says */
+            assert_true(read.cores || graph.vertices[graph.gpus[g]].sm >= 70); /* its device says */
         n++;
     }
     closedir(folder);

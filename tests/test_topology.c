@@ -176,7 +176,9 @@ static void check_file(tdm_arena *arena, const char *name)
     for (uint32_t dst = 1; dst < topology.n_gpus; dst++) {
         tdm_transfer transfer = tdm_net_message(net, 0, dst, 1000000);
         assert_int_equal(tdm_net_check(net, NULL), TDM_OK);
-        assert_true(transfer.n_loads >= 1 && transfer.latency_s > 0);
+        assert_true((transfer.n_loads >= 1 || topology.cores) && transfer.latency_s > 0);
+        if (topology.cores) /* without links */
+            continue;
         assert_true(support_gpu_bytes(net, &transfer, 0, false) >= 1000000);
         assert_true(support_gpu_bytes(net, &transfer, dst, true) >= 1000000);
     }
