@@ -1,7 +1,7 @@
 /* test_cuda_shared.c: what a plan computes on the cuda device with all ranks on one GPU: losses and
  * gradients are those of one rank of the host device, in every type and split in every way.
  *
- *     test_cuda_shared [all]    every layout of support.h; without, one of four */
+ *     test_cuda_shared [all]    every layout of support.h; without, one of eight */
 #include "backend/host/host.h"
 #include "tests/cuda/support_cuda.h"
 #include "tests/support.h"
@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-static size_t spec_step = 4;
+static size_t spec_step = 8;
 static const cuda_setting shared = {.transport = "shared"};
 
 /* Small, and in fp32. */
