@@ -21,7 +21,7 @@
 #ifdef NDEBUG
 enum { N_LAYOUTS = 300, NTH_SPEC = 1 };
 #elif defined __SANITIZE_THREAD__
-enum { N_LAYOUTS = 8, NTH_SPEC = 3 };
+enum { N_LAYOUTS = 8, NTH_SPEC = 6 };
 #else
 enum { N_LAYOUTS = 60, NTH_SPEC = 1 };
 #endif
